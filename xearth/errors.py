@@ -1,0 +1,103 @@
+"""Every error and warning xearth raises on purpose.
+
+One tree, so that a caller can catch ``XearthError`` and know that the library, not a bug,
+is speaking. Each class also derives from the builtin a newcomer would expect
+(``ValueError``, ``KeyError`` ...), so generic handlers keep working.
+
+A message names the object, what was expected, what was found and the remedy.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AxisError",
+    "CheckpointError",
+    "ConfigError",
+    "ConstraintError",
+    "DiscoveryWarning",
+    "GridMismatchError",
+    "LeadError",
+    "MissingDataError",
+    "MissingDependencyError",
+    "RegionError",
+    "SourceError",
+    "TimeAxisError",
+    "TimeAxisWarning",
+    "TrainingError",
+    "UnitsError",
+    "UnitsWarning",
+    "XearthError",
+    "XearthWarning",
+]
+
+
+class XearthError(Exception):
+    """Base class of every error raised by xearth."""
+
+
+class AxisError(XearthError, ValueError):
+    """An axis (time, latitude, longitude ...) is missing or ambiguous."""
+
+
+class TimeAxisError(XearthError, ValueError):
+    """The time axis cannot be used: irregular step, gap in the only window, no such time."""
+
+
+class UnitsError(XearthError, ValueError):
+    """Units are missing, cannot be parsed, or are incompatible."""
+
+
+class GridMismatchError(XearthError, ValueError):
+    """Two grids that must be equal are not."""
+
+
+class RegionError(XearthError, ValueError):
+    """A region lies outside the grid, wholly or in part."""
+
+
+class MissingDataError(XearthError, ValueError):
+    """Values are missing where none may be."""
+
+
+class LeadError(XearthError, ValueError):
+    """A lead beyond the horizon of a forecaster was asked for."""
+
+
+class ConfigError(XearthError, ValueError):
+    """A configuration holds an unknown key or an impossible value."""
+
+
+class CheckpointError(XearthError, ValueError):
+    """A file of weights is corrupt, truncated, or of another model."""
+
+
+class ConstraintError(XearthError, ValueError):
+    """A constraint cannot be understood or met."""
+
+
+class SourceError(XearthError, OSError):
+    """A data file is missing, corrupt, or not of the expected layout."""
+
+
+class TrainingError(XearthError, RuntimeError):
+    """Training stopped because it could not go on (for example a NaN loss)."""
+
+
+class MissingDependencyError(XearthError, ImportError):
+    """An optional dependency is needed; the message says which extra installs it."""
+
+
+class XearthWarning(UserWarning):
+    """Base class of every warning raised by xearth."""
+
+
+class DiscoveryWarning(XearthWarning):
+    """An axis was found by a weak hint (a bare name, plain degrees)."""
+
+
+class TimeAxisWarning(XearthWarning):
+    """The time axis has gaps, duplicates or is not sorted; what was done is said."""
+
+
+class UnitsWarning(XearthWarning):
+    """Units were absent or converted in a way the user should know of."""
