@@ -1,0 +1,230 @@
+"""Small maps of a forecast, one for each lead."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from ..cf.discover import Axes, discover
+from ..errors import AxisError, LeadError
+from .style import LAND, axis_label, is_signed, plot_dates, pyplot
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes as MatplotlibAxes
+    from matplotlib.colors import BoundaryNorm
+    from matplotlib.figure import Figure, SubFigure
+
+__all__ = ["maps"]
+
+
+def maps(
+    field: xr.DataArray,
+    *,
+    leads: Sequence[int] | None = None,
+    columns: int = 3,
+    limit: float | None = None,
+    title: str | None = None,
+    figure: Figure | SubFigure | None = None,
+) -> Figure | SubFigure:
+    """Draw a map for each lead; members are averaged, cells without data stay gray.
+
+    The coast is the border between cells with and without data, so no map data are needed.
+
+    Parameters
+    ----------
+    field : xarray.DataArray
+        (lead, [member,] y, x), or (y, x) for one map. A dimension ``init`` must have size 1.
+    leads : sequence of int, optional
+        The leads to draw, in the units of the ``lead`` coordinate. Default: up to six, evenly
+        spread.
+    columns : int
+        Maps in a row.
+    limit : float, optional
+        Largest value of the colour scale, in the units of `field`. Default: the 99th
+        percentile of the magnitude.
+    title : str, optional
+        Title of the whole figure.
+    figure : Figure or SubFigure, optional
+        Where to draw. Default: a new figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure or matplotlib.figure.SubFigure
+        What was drawn on.
+
+    Raises
+    ------
+    AxisError
+        If `field` has several starts, or a dimension that is no axis of a map.
+    LeadError
+        If a lead that `field` does not hold was asked for.
+    MissingDependencyError
+        If matplotlib is not installed.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> from xearth.plotting.maps import maps
+    >>> lat = xr.Variable("lat", [-2.5, 2.5], {"units": "degrees_north"})
+    >>> lon = xr.Variable("lon", [177.5, 182.5, 187.5], {"units": "degrees_east"})
+    >>> field = xr.DataArray(
+    ...     np.arange(6.0).reshape(2, 3), {"lat": lat, "lon": lon}, ("lat", "lon"), "sst",
+    ...     {"units": "K"},
+    ... )
+    >>> figure = maps(field)
+    >>> [text.get_text() for text in figure.axes[0].get_xticklabels()][:1]
+    ['177.5°E']
+    """
+    plt = pyplot()
+    axes = discover(field, require=("y", "x"))
+    panels = _panels(field, axes, leads)
+    rows = math.ceil(len(panels) / columns)
+    columns = min(columns, len(panels))
+    if figure is None:
+        height, width = (field.sizes[axes.y], field.sizes[axes.x])
+        tall = min(max(3.4 * height / width, 1.2), 3.4) + 0.55
+        figure = plt.figure(figsize=(3.4 * columns + 1.0, tall * rows + 0.6), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+
+    norm, cmap = _colors(panels, limit)
+    edges = {dim: _edges(field[dim]) for dim in (axes.y, axes.x)}
+    mesh = None
+    for ax, panel in zip(grid.flat, panels, strict=False):
+        mesh = ax.pcolormesh(
+            edges[axes.x], edges[axes.y], np.ma.masked_invalid(panel.values), norm=norm, cmap=cmap
+        )
+        _coast(ax, np.isfinite(panel.values), edges[axes.y], edges[axes.x])
+        ax.set_facecolor(LAND)
+        ax.set_title(_panel_title(panel, axes), fontsize=9)
+        _label_axes(ax, field, axes)
+    for ax in grid.flat[len(panels) :]:
+        ax.set_visible(False)
+    for ax in grid.flat:
+        ax.label_outer()
+    colorbar = figure.colorbar(mesh, ax=grid, shrink=0.85, aspect=30, extend="both", pad=0.02)
+    colorbar.set_label(axis_label(field), fontsize=9)
+    colorbar.ax.tick_params(labelsize=8)
+    if title:
+        figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def _panels(field: xr.DataArray, axes: Axes, leads: Sequence[int] | None) -> list[xr.DataArray]:
+    """Return the maps (y, x) to draw: the one start, the mean over members, chosen leads."""
+    if axes.init is not None and axes.init in field.dims:
+        if field.sizes[axes.init] != 1:
+            raise AxisError(
+                f"maps draws one start, but {field.name!r} holds {field.sizes[axes.init]} of them; "
+                f"choose one with .isel({axes.init}=0) or .sel({axes.init}=...)"
+            )
+        field = field.isel({axes.init: 0})
+    if axes.member is not None and axes.member in field.dims:
+        field = field.mean(axes.member)
+    extra = [dim for dim in field.dims if dim not in (axes.lead, axes.y, axes.x)]
+    if extra:
+        raise AxisError(
+            f"maps draws (lead, y, x), but {field.name!r} also has {extra}; select one value "
+            f"of each, for example .isel({extra[0]}=0)"
+        )
+    field = field.load()
+    if axes.lead is None or axes.lead not in field.dims:
+        return [field.transpose(axes.y, axes.x)]
+    have = field[axes.lead].values
+    if leads is None:
+        leads = have[
+            np.unique(np.linspace(0, have.size - 1, min(6, have.size)).round().astype(int))
+        ]
+    unknown = [lead for lead in leads if lead not in have]
+    if unknown:
+        raise LeadError(
+            f"{field.name!r} holds the leads {have.tolist()}, not {unknown}; choose among them"
+        )
+    return [field.sel({axes.lead: lead}).transpose(axes.y, axes.x) for lead in leads]
+
+
+def _colors(panels: list[xr.DataArray], limit: float | None) -> tuple[BoundaryNorm, Any]:
+    """Return the norm and the map of a stepped colour scale that all panels share."""
+    from matplotlib import colormaps
+    from matplotlib.colors import BoundaryNorm
+    from matplotlib.ticker import MaxNLocator
+
+    stack = np.concatenate([panel.values.ravel() for panel in panels])
+    stack = stack[np.isfinite(stack)]
+    if is_signed(panels[0]):
+        top = limit if limit is not None else np.percentile(np.abs(stack), 99) if stack.size else 1
+        low, high, name = -(top or 1), top or 1, "RdBu_r"
+    else:
+        low, high = np.percentile(stack, [1, 99]) if stack.size else (0.0, 1.0)
+        high, name = (limit if limit is not None else high), "cividis"
+    levels = MaxNLocator(nbins=12, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+    return BoundaryNorm(levels, 256, extend="both"), colormaps[name]
+
+
+def _edges(coord: xr.DataArray) -> np.ndarray:
+    """Return the n + 1 borders of n cells: halfway between centers, mirrored at the ends."""
+    centers = np.asarray(coord.values, dtype=float)
+    if centers.size == 1:
+        return np.array([centers[0] - 0.5, centers[0] + 0.5])
+    middle = (centers[1:] + centers[:-1]) / 2
+    return np.concatenate([[2 * centers[0] - middle[0]], middle, [2 * centers[-1] - middle[-1]]])
+
+
+def _coast(ax: MatplotlibAxes, valid: np.ndarray, y: np.ndarray, x: np.ndarray) -> None:
+    """Draw the borders between cells with data (`valid`, (H, W)) and cells without."""
+    from matplotlib.collections import LineCollection
+
+    rows, columns = np.nonzero(valid[1:] != valid[:-1])
+    lines = [[(x[j], y[i + 1]), (x[j + 1], y[i + 1])] for i, j in zip(rows, columns, strict=True)]
+    rows, columns = np.nonzero(valid[:, 1:] != valid[:, :-1])
+    lines += [[(x[j + 1], y[i]), (x[j + 1], y[i + 1])] for i, j in zip(rows, columns, strict=True)]
+    ax.add_collection(LineCollection(lines, colors="0.25", linewidths=0.8))
+
+
+def _panel_title(panel: xr.DataArray, axes: Axes) -> str:
+    """Return "lead 3 months, Sep 1997" as far as the panel knows it."""
+    parts = []
+    if axes.lead is not None and axes.lead in panel.coords:
+        lead = panel[axes.lead]
+        parts.append(f"lead {int(lead)} {lead.attrs.get('units', '')}".rstrip())
+    if "valid_time" in panel.coords:
+        date = plot_dates(panel["valid_time"].values).item()
+        monthly = not parts or parts[0].endswith(("months", "years"))
+        parts.append(date.strftime("%b %Y" if monthly else "%Y-%m-%d"))
+    return ", ".join(parts)
+
+
+def _label_axes(ax: MatplotlibAxes, field: xr.DataArray, axes: Axes) -> None:
+    """Write degrees on a latitude-longitude map, names and units on any other."""
+    if axes.lat != axes.y or axes.lon != axes.x:
+        ax.set_xlabel(axis_label(field[axes.x]), fontsize=9)
+        ax.set_ylabel(axis_label(field[axes.y]), fontsize=9)
+        ax.tick_params(labelsize=8)
+        return
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _longitude(value)))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _latitude(value)))
+    ax.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 3, 4, 5, 10]))
+    ax.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 3, 4, 5, 10]))
+    ax.set_aspect("equal")
+    ax.tick_params(labelsize=8)
+
+
+def _longitude(value: float) -> str:
+    """Return 190 as 170°W."""
+    east = (value + 180.0) % 360.0 - 180.0
+    if east in (0.0, -180.0):
+        return f"{abs(east):g}°"
+    return f"{abs(east):g}°{'E' if east > 0 else 'W'}"
+
+
+def _latitude(value: float) -> str:
+    """Return -5 as 5°S."""
+    if value == 0:
+        return "0°"
+    return f"{abs(value):g}°{'N' if value > 0 else 'S'}"
