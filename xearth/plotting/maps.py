@@ -45,7 +45,7 @@ def maps(
     columns : int
         Maps in a row.
     limit : float, optional
-        Largest value of the colour scale, in the units of `field`. Default: the 99th
+        Largest value of the color scale, in the units of `field`. Default: the 99th
         percentile of the magnitude.
     title : str, optional
         Title of the whole figure.
@@ -148,7 +148,7 @@ def _panels(field: xr.DataArray, axes: Axes, leads: Sequence[int] | None) -> lis
 
 
 def _colors(panels: list[xr.DataArray], limit: float | None) -> tuple[BoundaryNorm, Any]:
-    """Return the norm and the map of a stepped colour scale that all panels share."""
+    """Return the norm and the map of a stepped color scale that all panels share."""
     from matplotlib import colormaps
     from matplotlib.colors import BoundaryNorm
     from matplotlib.ticker import MaxNLocator

@@ -1,6 +1,6 @@
-"""What every figure shares: colours, labels with units, dates on an axis, optional matplotlib.
+"""What every figure shares: colors, labels with units, dates on an axis, optional matplotlib.
 
-The line colours are the Okabe-Ito set, which readers with any colour vision can tell apart;
+The line colors are the Okabe-Ito set, which readers with any color vision can tell apart;
 fields use ``RdBu_r`` around zero and ``cividis`` otherwise, for the same reason.
 
 References
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-__all__ = ["COLORS", "LAND", "axis_label", "axes_or_new", "is_signed", "plot_dates", "pyplot"]
+__all__ = ["COLORS", "LAND", "axes_or_new", "axis_label", "is_signed", "plot_dates", "pyplot"]
 
-#: Okabe-Ito colours in the order lines take them.
+#: Okabe-Ito colors in the order lines take them.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 
 #: Fill of cells without data.
@@ -58,7 +58,7 @@ def axes_or_new(ax: Axes | None, figsize: tuple[float, float] = (7.2, 4.0)) -> A
 
 
 def axis_label(da: xr.DataArray) -> str:
-    """Return "name (units)" for an axis or a colour bar; the unit 1 is not written.
+    """Return "name (units)" for an axis or a color bar; the unit 1 is not written.
 
     Examples
     --------
