@@ -1,0 +1,76 @@
+"""The shipped samples: what they hold, that they open lazily, and that their terms are stated."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from xearth.data.sources import samples
+from xearth.errors import SourceError
+
+
+def test_the_five_samples_are_there_and_small():
+    assert samples.available() == ("cpc_nino", "kaplan_sst", "oisst", "oisst_nino34", "xro_indices")
+    assert sum(path.stat().st_size for path in samples.FOLDER.glob("*.nc")) < 4e6
+
+
+@pytest.mark.parametrize("name", samples.available())
+def test_terms_and_citation_are_stated(name):
+    attrs = samples.open(name).attrs
+    for key in ("title", "source", "license", "references"):
+        assert len(attrs[key]) > 5, key
+
+
+@pytest.mark.parametrize("name", samples.available())
+def test_every_sample_is_strictly_cf(name, tmp_path):
+    from compliance_checker.runner import CheckSuite, ComplianceChecker
+
+    CheckSuite.load_all_available_checkers()
+    report = tmp_path / "report.txt"
+    passed, errors = ComplianceChecker.run_checker(
+        str(samples.FOLDER / f"{name}.nc"), ["cf:1.11"], 0, "strict", output_filename=str(report)
+    )
+    assert passed, report.read_text()
+    assert not errors
+
+
+def test_opening_reads_no_values():
+    chunked = samples.open("kaplan_sst", chunks={})
+    assert chunked.chunks is not None
+    plain = samples.open("kaplan_sst")
+    assert not plain.variable._in_memory
+    np.testing.assert_array_equal(chunked.compute(), plain)
+
+
+def test_kaplan_says_what_it_is():
+    sst = samples.open("kaplan_sst")
+    assert sst.dims == ("time", "lat", "lon")
+    assert sst.shape == (1776, 12, 22)
+    assert sst.dtype == np.float32
+    assert sst.attrs["standard_name"] == "sea_surface_temperature"
+    assert sst.attrs["units"] == "K"
+    assert sst.attrs["units_metadata"] == "temperature: difference"
+    assert sst.attrs["base_period"] == "1951-01/1980-12"
+    assert str(sst.time.values[0])[:7] == "1856-01"
+    assert str(sst.time.values[-1])[:7] == "2003-12"
+
+
+def test_kaplan_values_vanish_over_the_base_it_names():
+    sst = samples.open("kaplan_sst")
+    base = sst.sel(time=slice("1951", "1980")).groupby("time.month").mean()
+    early = sst.sel(time=slice("1971", "2000")).groupby("time.month").mean()
+    assert abs(base).mean() < 0.04
+    assert abs(early).mean() > 2 * abs(base).mean()
+
+
+def test_series_with_several_variables_are_datasets():
+    cpc = samples.open("cpc_nino")
+    assert isinstance(cpc, xr.Dataset)
+    assert cpc.nino34anom.attrs["units_metadata"] == "temperature: difference"
+    assert "WWV" in samples.open("xro_indices")
+
+
+def test_an_unknown_name_lists_the_known_ones():
+    with pytest.raises(SourceError, match="kaplan_sst, oisst"):
+        samples.open("ersst")
