@@ -1,0 +1,102 @@
+"""What is horizontal about a labelled object: rulers, order of rows and columns, grid mapping."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from ..cf.discover import Axes
+from ..errors import AxisError
+from .geometry import column_order, row_order
+
+__all__ = ["grid_mapping", "horizontal_axes", "is_temporal", "orders", "plain", "ruler_name"]
+
+_TEMPORAL = ("time", "forecast_reference_time", "forecast_period", "realization")
+
+
+def horizontal_axes(y: str, x: str, lat: str | None, lon: str | None) -> Axes:
+    """Return the Axes of rows and columns alone."""
+    return Axes(time=None, y=y, x=x, lat=lat, lon=lon, init=None, lead=None, member=None, notes=())
+
+
+def ruler_name(obj: xr.DataArray | xr.Dataset, axes: Axes, dim: Hashable) -> Hashable | None:
+    """Return the 1-D numeric coordinate that measures ``dim``: latitude or longitude first."""
+    for name in (axes.lat if dim == axes.y else axes.lon, dim):
+        if name is not None and name in obj.coords:
+            coord = obj.coords[name]
+            if coord.dims == (dim,) and coord.dtype.kind in "iuf":
+                return name
+    return None
+
+
+def orders(obj: xr.DataArray | xr.Dataset, axes: Axes) -> tuple[np.ndarray, np.ndarray]:
+    """Return the stored positions of the rows south to north and the columns west to east.
+
+    A grid without 1-D coordinates is turned as a whole by its 2-D latitudes and longitudes.
+
+    Raises
+    ------
+    AxisError
+        If a 1-D coordinate has missing values.
+    """
+    found = []
+    for dim, plane in ((axes.y, axes.lat), (axes.x, axes.lon)):
+        name = ruler_name(obj, axes, dim)
+        if name is None:
+            found.append(_plane_order(obj, axes, dim, plane))
+            continue
+        values = obj.coords[name].values.astype(np.float64)
+        if not np.isfinite(values).all():
+            raise AxisError(
+                f"coordinate {name!r}: expected finite numbers, found missing ones at the "
+                f"positions {np.flatnonzero(~np.isfinite(values))[:5].tolist()}. Drop these rows "
+                f"or columns, for example with .dropna({dim!r})."
+            )
+        found.append(column_order(values) if name == axes.lon else row_order(values))
+    return found[0], found[1]
+
+
+def _plane_order(
+    obj: xr.DataArray | xr.Dataset, axes: Axes, dim: Hashable, plane: Hashable | None
+) -> np.ndarray:
+    """Return the order of a dim that only a 2-D coordinate (or nothing) measures."""
+    order = np.arange(obj.sizes[dim])
+    if plane is None or plane not in obj.coords or obj.coords[plane].ndim != 2 or order.size < 2:
+        return order
+    values = obj.coords[plane].transpose(axes.y, axes.x).values.astype(np.float64)
+    steps = np.diff(values, axis=0 if dim == axes.y else 1)
+    forward = np.nanmean((steps + 180.0) % 360.0 - 180.0)
+    return order[::-1].copy() if forward < 0 else order
+
+
+def is_temporal(coord: xr.DataArray) -> bool:
+    """Whether a scalar coordinate tells a time, lead or member rather than a place."""
+    return coord.dtype.kind in "mMO" or coord.attrs.get("standard_name") in _TEMPORAL
+
+
+def grid_mapping(obj: xr.DataArray | xr.Dataset) -> str | None:
+    """Return the name of the grid mapping variable of the first field that names one."""
+    variables = [obj] if isinstance(obj, xr.DataArray) else list(obj.data_vars.values())
+    for variable in variables:
+        for source in (variable.attrs, variable.encoding):
+            if "grid_mapping" in source:
+                return str(source["grid_mapping"])
+    return None
+
+
+def plain(attrs: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return attributes as JSON holds them: numbers, text and lists of them.
+
+    Examples
+    --------
+    >>> plain({"scale": np.float32(0.5), "flags": np.array([1, 2])})
+    {'scale': 0.5, 'flags': [1, 2]}
+    """
+    return {
+        str(key): value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+        for key, value in attrs.items()
+        if isinstance(value, str | int | float | list | np.ndarray | np.generic)
+    }
