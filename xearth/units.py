@@ -48,10 +48,8 @@ _DEFINITIONS = (
     "@alias day = d",
     "@alias hour = h",
     "@alias meter = gpm",
-    "degrees_north = degree = degrees_north = degree_north = degrees_N = degree_N = degreesN"
-    " = degreeN",
-    "degrees_east = degree = degrees_east = degree_east = degrees_E = degree_E = degreesE"
-    " = degreeE",
+    "degrees_north = degree = _ = degree_north = degrees_N = degree_N = degreesN = degreeN",
+    "degrees_east = degree = _ = degree_east = degrees_E = degree_E = degreesE = degreeE",
     "practical_salinity_unit = 0.001 = psu = PSU",
     # A logarithmic level is not affine in mm6 m-3, so it is a dimension of its own here.
     "reflectivity_level = [reflectivity_level] = dBZ = dBz",
@@ -436,7 +434,8 @@ def cf_format(unit: pint.Unit | str) -> str:
     ('mm h-1', 'kg m-2 s-1', '1')
     """
     found = parse(unit) if isinstance(unit, str) else unit
-    powers = sorted(found._units.items(), key=lambda item: (item[1] < 0, _symbol(item[0])))
+    items: list[tuple[str, Any]] = list(found._units.items())
+    powers = sorted(items, key=lambda item: (item[1] < 0, _symbol(item[0])))
     parts = [f"{_symbol(name)}{'' if power == 1 else _exponent(power)}" for name, power in powers]
     return " ".join(parts) or "1"
 
