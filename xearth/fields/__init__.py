@@ -1,1 +1,1 @@
-"""Room."""
+"""Labelled fields: area weights, regions, climatologies and anomalies."""

@@ -1,0 +1,231 @@
+r"""Climatologies and anomalies whose metadata name the base period.
+
+Let :math:`g(t)` be the calendar month (or day of the year) of the stamp :math:`t` and
+:math:`B` the base period. The climatology and the anomaly are
+
+.. math:: c_k = \operatorname{mean}\{x_t : t \in B,\ g(t) = k\}, \qquad x'_t = x_t - c_{g(t)} .
+
+Missing values are left out of the mean. An anomaly of a temperature is a difference
+(``units_metadata = "temperature: difference"``), which converts between scales without the
+offset.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Literal
+
+import numpy as np
+import xarray as xr
+
+from ..cf.discover import discover
+from ..cf.timeaxis import TimeAxis
+from ..errors import ConfigError, MissingDataError, TimeAxisError, TimeAxisWarning
+from ..units import compatible, convert_array, is_difference
+
+__all__ = ["anomaly", "climatology"]
+
+Frequency = Literal["month", "dayofyear"]
+Base = tuple[str, str] | slice
+
+_NAMES = {"month": "monthly", "dayofyear": "day-of-year"}
+
+
+def climatology(
+    da: xr.DataArray, *, base: Base | None = None, frequency: Frequency = "month"
+) -> xr.DataArray:
+    """Return the mean of each calendar month (or day of the year) over a base period.
+
+    Parameters
+    ----------
+    da : DataArray
+        With a time axis of any calendar. Dask arrays stay lazy.
+    base : (str, str) or slice, optional
+        First and last time of the base period, both included, such as ``("1951", "1980")``.
+        By default the whole record, which the result then names.
+    frequency : {"month", "dayofyear"}
+        Day 60 of the year is 29 February or 1 March: on a calendar with leap years the days
+        after it mix two dates.
+
+    Returns
+    -------
+    DataArray
+        ``month`` (1..12) or ``dayofyear`` in the place of the time dimension, units of the
+        input, ``attrs["base_period"]`` = "first/last".
+
+    Raises
+    ------
+    TimeAxisError
+        The base period reaches beyond the record.
+    MissingDataError
+        A calendar month (day) of the record never occurs in the base period.
+
+    Warns
+    -----
+    TimeAxisWarning
+        Calendar months (days) occur unequally often in the named base period, as when
+        months are missing in it.
+
+    Examples
+    --------
+    >>> from xearth.data.sources import samples
+    >>> sst = samples.open("oisst").sel(lat=0.5, lon=200.5)
+    >>> clim = climatology(sst, base=("1982", "1996"))
+    >>> clim.sizes["month"], clim.attrs["base_period"]
+    (12, '1982-01/1996-12')
+    """
+    if frequency not in _NAMES:
+        raise ConfigError(
+            f"frequency must be one of {', '.join(map(repr, _NAMES))}; found {frequency!r}."
+        )
+    time = str(discover(da, require=("time",)).time)
+    axis = TimeAxis.from_array(da[time])
+    positions, period = _base_positions(axis, base)
+    part = da.isel({time: positions})
+    _check_groups(da, part, time, frequency, warn=base is not None)
+    clim = part.groupby(f"{time}.{frequency}").mean(time, dtype=np.float64)
+    if da.chunks is not None:
+        clim = clim.chunk({frequency: -1})
+    clim = clim.astype(np.result_type(da.dtype, np.float32)).rename(da.name)
+    clim.attrs = {
+        key: da.attrs[key] for key in ("standard_name", "units", "units_metadata") if key in da.attrs
+    }
+    name = da.attrs.get("long_name", da.name or "value")
+    clim.attrs["long_name"] = f"{name}, {_NAMES[frequency]} mean over {period}"
+    clim.attrs["base_period"] = period
+    return clim.transpose(*(frequency if dim == time else dim for dim in da.dims))
+
+
+def anomaly(
+    da: xr.DataArray,
+    clim: xr.DataArray | None = None,
+    *,
+    base: Base | None = None,
+    frequency: Frequency = "month",
+) -> xr.DataArray:
+    """Return the departure from a climatology; the metadata name its base period.
+
+    Parameters
+    ----------
+    da : DataArray
+        With a time axis. Dask arrays stay lazy.
+    clim : DataArray, optional
+        A result of :func:`climatology`; converted to the units of ``da``. By default it is
+        made from ``da`` itself.
+    base, frequency
+        Of the climatology made from ``da``; not allowed beside ``clim``.
+
+    Returns
+    -------
+    DataArray
+        Dimensions and coordinates of ``da``, ``attrs["base_period"]``, and
+        ``units_metadata = "temperature: difference"`` for a temperature.
+
+    Raises
+    ------
+    ConfigError
+        Both ``clim`` and ``base`` were given, or ``clim`` has no month or dayofyear.
+    MissingDataError
+        ``clim`` lacks a month (day) of ``da``.
+
+    Examples
+    --------
+    >>> from xearth.data.sources import samples
+    >>> nino34 = anomaly(samples.open("oisst_nino34"), base=("1991", "2020"))
+    >>> round(float(nino34.sel(time=slice("1997-12", "1998-02")).mean()), 2)
+    2.43
+    >>> nino34.attrs["units_metadata"], nino34.attrs["base_period"]
+    ('temperature: difference', '1991-01/2020-12')
+    """
+    if clim is None:
+        clim = climatology(da, base=base, frequency=frequency)
+    elif base is not None:
+        raise ConfigError(
+            f"anomaly takes a climatology or a base period; found both (base = {base!r}). The "
+            f"climatology given names its own base: {clim.attrs.get('base_period')!r}."
+        )
+    kinds = [name for name in _NAMES if name in clim.dims]
+    if len(kinds) != 1:
+        raise ConfigError(
+            f"a climatology has the dim 'month' or 'dayofyear'; found {clim.dims}. Make it with "
+            "xearth.climatology."
+        )
+    kind = kinds[0]
+    time = str(discover(da, require=("time",)).time)
+    if "units" in da.attrs and "units" in clim.attrs:
+        clim = convert_array(clim, da.attrs["units"])
+    keys = getattr(da[time].dt, kind)
+    absent = np.setdiff1d(keys.values, clim[kind].values)
+    if absent.size:
+        raise MissingDataError(
+            f"the climatology of {da.name!r} lacks {kind} {absent.tolist()}, which the data "
+            "have. Use a base period with all of them."
+        )
+    own = clim.sel({kind: keys.reset_coords(drop=True)}).drop_vars(kind)
+    if da.chunks is not None:
+        own = own.chunk(da.chunksizes)
+    departure = (da - own).transpose(*da.dims)
+    departure.attrs = _anomaly_attrs(da, str(clim.attrs.get("base_period", "an unnamed base")), kind)
+    return departure.rename(da.name)
+
+
+def _anomaly_attrs(da: xr.DataArray, period: str, kind: str) -> dict[str, str]:
+    kept = ("standard_name", "units", "cell_methods", "grid_mapping")
+    attrs = {key: da.attrs[key] for key in kept if key in da.attrs}
+    name = da.attrs.get("long_name", da.name or "value")
+    attrs["long_name"] = f"{name}, departure from the {_NAMES[kind]} means of {period}"
+    attrs["base_period"] = period
+    units = da.attrs.get("units")
+    if is_difference(da.attrs) or (units is not None and compatible(units, "K")):
+        attrs["units_metadata"] = "temperature: difference"
+    return attrs
+
+
+def _base_positions(axis: TimeAxis, base: Base | None) -> tuple[np.ndarray, str]:
+    """Return the positions inside the base period and its name, "first/last"."""
+    if base is None:
+        positions = axis.order
+    else:
+        span = base if isinstance(base, slice) else slice(*base)
+        positions = axis.select(span)
+        _refuse_beyond(axis, span)
+    stamps = axis.values[positions]
+    length = 7 if axis.step is None or axis.step.months else 10
+    return positions, f"{str(stamps.min())[:length]}/{str(stamps.max())[:length]}"
+
+
+def _refuse_beyond(axis: TimeAxis, span: slice) -> None:
+    """Raise when a stamp that would precede or follow the record lies in the base period."""
+    if axis.step is None:
+        return
+    ordered = axis.values[axis.order]
+    before, after = axis.offset(ordered[0], -1), axis.offset(ordered[-1], 1)
+    longer = np.concatenate([[before], ordered, [after]])
+    wide = TimeAxis.from_array(xr.DataArray(longer, dims=axis.name, name=axis.name))
+    chosen = wide.select(span)
+    if chosen.min() == 0 or chosen.max() == longer.size - 1:
+        raise TimeAxisError(
+            f"the base period {span.start} to {span.stop} reaches beyond the record of "
+            f"{axis.name!r}, {str(ordered[0])[:10]} to {str(ordered[-1])[:10]}. Name a period "
+            "inside it."
+        )
+
+
+def _check_groups(
+    da: xr.DataArray, part: xr.DataArray, time: str, frequency: str, *, warn: bool
+) -> None:
+    known, counts = np.unique(getattr(part[time].dt, frequency).values, return_counts=True)
+    absent = np.setdiff1d(getattr(da[time].dt, frequency).values, known)
+    if frequency == "month" and absent.size:
+        raise MissingDataError(
+            f"the base period of {da.name!r} has no {frequency} {absent.tolist()}, which the "
+            "record has. Choose a longer base period."
+        )
+    if warn and frequency == "month" and counts.min() != counts.max():
+        warnings.warn(
+            f"the base period of {da.name!r} holds {counts.min()} to {counts.max()} of each "
+            f"calendar month (fewest: {known[counts == counts.min()].tolist()}): its means weigh "
+            "years unequally. Choose whole years without missing months.",
+            TimeAxisWarning,
+            stacklevel=3,
+        )

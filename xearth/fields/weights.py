@@ -1,0 +1,190 @@
+r"""Area weights of grid cells.
+
+On a sphere a cell between latitudes :math:`\varphi_s, \varphi_n` that is
+:math:`\Delta\lambda` wide has the area
+
+.. math:: A = R^2 \, (\sin\varphi_n - \sin\varphi_s) \, \Delta\lambda .
+
+:func:`cos_lat_weights` is the midpoint form of it, :func:`cell_area` the exact one.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from ..cf.discover import Axes, discover
+from ..errors import AxisError
+
+__all__ = [
+    "EARTH_RADIUS",
+    "cell_area",
+    "cos_lat_weights",
+    "horizontal_axes",
+    "latitude_edges",
+    "longitude_edges",
+]
+
+#: Radius in meters of the sphere whose surface equals that of WGS 84 (authalic radius).
+EARTH_RADIUS = 6371007.2
+
+Obj = xr.DataArray | xr.Dataset
+
+
+def horizontal_axes(obj: Obj) -> Axes:
+    """Return the axes of ``obj``, which must have both latitude and longitude.
+
+    Raises
+    ------
+    AxisError
+        It has no horizontal dimensions, or they carry no latitude and longitude.
+    """
+    axes = discover(obj, require=("y", "x"))
+    if axes.lat is None or axes.lon is None:
+        raise AxisError(
+            f"expected latitude and longitude on the dims {axes.y!r} and {axes.x!r}, found "
+            f"coordinates {sorted(map(str, obj.coords))}. Give the latitude the attribute "
+            "units = 'degrees_north' and the longitude 'degrees_east'."
+        )
+    return axes
+
+
+def cos_lat_weights(obj: Obj) -> xr.DataArray:
+    """Return the cosine of latitude, at least 0, on the dimensions of the latitude.
+
+    Parameters
+    ----------
+    obj : DataArray or Dataset
+        Anything with a latitude, 1-D or 2-D.
+
+    Returns
+    -------
+    DataArray
+        ``cos(lat)``, units 1.
+
+    Raises
+    ------
+    AxisError
+        No latitude can be found.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> lat = xr.Variable("lat", [0.0, 60.0], {"units": "degrees_north"})
+    >>> lon = xr.Variable("lon", [0.0, 5.0], {"units": "degrees_east"})
+    >>> grid = xr.DataArray([[1.0, 2.0], [3.0, 4.0]], {"lat": lat, "lon": lon}, ("lat", "lon"))
+    >>> cos_lat_weights(grid).values.round(6).tolist()
+    [1.0, 0.5]
+    """
+    name = horizontal_axes(obj).lat
+    weights = np.cos(np.deg2rad(obj[name].astype(np.float64))).clip(min=0.0)
+    weights.attrs = {"long_name": "cosine of latitude", "units": "1"}
+    return weights.rename("cos_lat")
+
+
+def latitude_edges(obj: Obj, name: str) -> npt.NDArray[np.float64]:
+    """Return the edges in degrees of the cells of a 1-D latitude, shape (n, 2).
+
+    They are the variable named in the coordinate's ``bounds`` attribute when ``obj`` holds it
+    (a Dataset does, a DataArray cannot), else the midpoints between neighbors, the outermost
+    cells being as wide as the step beside them, but not beyond the poles.
+
+    Raises
+    ------
+    AxisError
+        A single cell without bounds, or values that do not run in one direction.
+    """
+    bounds = _bounds(obj, name)
+    if bounds is not None:
+        return bounds
+    return _midpoint_edges(obj[name].values, name).clip(-90.0, 90.0)
+
+
+def longitude_edges(obj: Obj, name: str) -> npt.NDArray[np.float64]:
+    """Return the edges in degrees of the cells of a 1-D longitude, shape (n, 2).
+
+    As :func:`latitude_edges`; the values are unwrapped, so that they run on across the
+    dateline or Greenwich.
+    """
+    bounds = _bounds(obj, name)
+    if bounds is None:
+        return _midpoint_edges(np.unwrap(np.asarray(obj[name].values, float), period=360.0), name)
+    if abs(bounds[0, 1] - bounds[0, 0]) == 360.0:  # one cell around the globe
+        return bounds
+    width = (bounds[:, 1] - bounds[:, 0] + 180.0) % 360.0 - 180.0
+    return np.stack([bounds[:, 0], bounds[:, 0] + width], axis=1)
+
+
+def _bounds(obj: Obj, name: str) -> npt.NDArray[np.float64] | None:
+    """Return the bounds variable of a coordinate, or None when ``obj`` does not hold it."""
+    coordinate = obj[name]
+    bounds = coordinate.attrs.get("bounds") or coordinate.encoding.get("bounds")
+    if not isinstance(obj, xr.Dataset) or bounds not in obj.variables:
+        return None
+    return np.asarray(obj[bounds].values, dtype=np.float64)
+
+
+def _midpoint_edges(values: npt.ArrayLike, name: str) -> npt.NDArray[np.float64]:
+    values = np.asarray(values, dtype=np.float64)
+    if values.size < 2:
+        raise AxisError(
+            f"{name!r} has {values.size} value, so the size of its cell is unknown: expected two "
+            f"or more, or a Dataset with the bounds of {name!r}."
+        )
+    steps = np.diff(values)
+    if not (np.all(steps > 0) or np.all(steps < 0)):
+        raise AxisError(
+            f"{name!r} must run in one direction; found {values[:4].tolist()} ... Sort it with "
+            f"obj.sortby({name!r})."
+        )
+    inner = values[:-1] + steps / 2
+    edge = np.concatenate([[values[0] - steps[0] / 2], inner, [values[-1] + steps[-1] / 2]])
+    return np.stack([edge[:-1], edge[1:]], axis=1)
+
+
+def cell_area(obj: Obj) -> xr.DataArray:
+    """Return the area of the cells of a 1-D lat/lon grid, exact on the sphere.
+
+    Parameters
+    ----------
+    obj : DataArray or Dataset
+        With 1-D latitude and longitude; bounds in a Dataset are used when there.
+
+    Returns
+    -------
+    DataArray
+        (lat, lon), units m2, standard_name ``cell_area``.
+
+    Raises
+    ------
+    AxisError
+        Latitude and longitude are not 1-D: cells of such a grid have no edges to go by.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> lat = xr.Variable("lat", np.arange(-87.5, 90, 5.0), {"units": "degrees_north"})
+    >>> lon = xr.Variable("lon", np.arange(2.5, 360, 5.0), {"units": "degrees_east"})
+    >>> grid = xr.DataArray(np.ones((36, 72)), coords={"lat": lat, "lon": lon}, dims=("lat", "lon"))
+    >>> print(f"{float(cell_area(grid).sum()):.4e} m2")
+    5.1007e+14 m2
+    """
+    axes = horizontal_axes(obj)
+    lat, lon = obj[axes.lat], obj[axes.lon]
+    if lat.ndim != 1 or lon.ndim != 1:
+        raise AxisError(
+            f"cell_area needs 1-D latitude and longitude; found {axes.lat!r} with dims {lat.dims} "
+            f"and {axes.lon!r} with dims {lon.dims}. Use cos_lat_weights, or the areas that come "
+            "with the data."
+        )
+    band = np.abs(np.diff(np.sin(np.deg2rad(latitude_edges(obj, axes.lat))), axis=1)[:, 0])
+    width = np.deg2rad(np.abs(np.diff(longitude_edges(obj, axes.lon), axis=1)[:, 0]))
+    area = EARTH_RADIUS**2 * band[:, None] * width[None, :]
+    return xr.DataArray(
+        area,
+        coords={axes.lat: lat, axes.lon: lon},
+        dims=(lat.dims[0], lon.dims[0]),
+        name="cell_area",
+        attrs={"standard_name": "cell_area", "long_name": "area of the grid cell", "units": "m2"},
+    )
