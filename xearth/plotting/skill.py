@@ -68,6 +68,8 @@ def skill(scores: xr.Dataset, score: str = "correlation", *, ax: Axes | None = N
             "select or average the others first"
         )
     ax = axes_or_new(ax, (5.6, 3.8))
+    from matplotlib.ticker import MaxNLocator
+
     names = [str(name) for name in scores["forecaster"].values] if "forecaster" in scores else [""]
     for number, name in enumerate(names):
         line = table.isel(forecaster=number)
@@ -82,7 +84,8 @@ def skill(scores: xr.Dataset, score: str = "correlation", *, ax: Axes | None = N
             zorder=3 if number == 0 else 2,
         )
     ax.set_xlabel(f"lead ({scores['lead'].attrs.get('units', 'steps')})")
-    ax.set_ylabel(axis_label(scores[score]))
+    ax.set_ylabel(axis_label(scores[score]), fontsize=9)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 3, 5, 6, 10]))
     ax.grid(color="0.92", linewidth=0.8)
     ax.spines[["top", "right"]].set_visible(False)
     if any(names):

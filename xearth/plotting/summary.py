@@ -16,7 +16,7 @@ from .style import plot_dates, pyplot
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
 
 __all__ = ["summary"]
 
@@ -67,14 +67,27 @@ def summary(
     else:
         left, right = top.subfigures(1, 2, width_ratios=[1.75, 1.0])
         plume(index, obs, region=region, ax=left.subplots())
-        upper, lower = right.subplots(2, 1, sharex=True)
-        skill(scores, "correlation", ax=upper).set_xlabel("")
-        skill(scores, "rmse", ax=lower)
-        if (legend := lower.get_legend()) is not None:
-            legend.remove()
-    maps(forecast, leads=leads, figure=bottom, title="Mean of the members")
+        _skill_panels(right, scores)
+    maps(forecast, leads=leads, figure=bottom, title="Mean of the members (gray: no data)")
     figure.suptitle(_title(forecast), fontsize=13, fontweight="bold")
+    figure.get_layout_engine().set(h_pad=0.08, w_pad=0.06)
     return figure
+
+
+def _skill_panels(figure: SubFigure, scores: xr.Dataset) -> None:
+    """Draw correlation above root mean square error, with one legend above both."""
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    skill(scores, "correlation", ax=upper).set_xlabel("")
+    skill(scores, "rmse", ax=lower).set_ylabel(
+        f"RMSE ({scores['rmse'].attrs['units']})", fontsize=9
+    )
+    if (legend := upper.get_legend()) is not None:
+        legend.remove()
+        lower.get_legend().remove()
+        handles, labels = upper.get_legend_handles_labels()
+        figure.legend(
+            handles, labels, loc="outside upper center", ncols=2, frameon=False, fontsize=8
+        )
 
 
 def _title(forecast: xr.DataArray) -> str:

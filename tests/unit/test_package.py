@@ -1,0 +1,125 @@
+"""The public face: names, laziness of the import, and no side effects."""
+
+from __future__ import annotations
+
+import json
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import xearth
+
+HEAVY = ("torch", "matplotlib", "scipy.stats", "pint", "distributed", "properscoring", "numba")
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def in_subprocess(code: str, cwd: Path | None = None) -> str:
+    """Run `code` in a fresh interpreter and return what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=cwd
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_import_loads_no_heavy_library():
+    code = (
+        "import sys, json, xearth;"
+        f"print(json.dumps([name for name in {HEAVY!r} if name in sys.modules]))"
+    )
+    assert json.loads(in_subprocess(code)) == []
+
+
+def test_accessor_is_registered_by_the_import():
+    code = "import xarray as xr, xearth; print(hasattr(xr.DataArray, 'earthformer'))"
+    assert in_subprocess(code).strip() == "True"
+
+
+def test_every_public_name_exists():
+    missing = [name for name in xearth.__all__ if not hasattr(xearth, name)]
+    assert missing == []
+    assert len(set(xearth.__all__)) == len(xearth.__all__)
+
+
+def test_star_import_gives_exactly_the_public_names():
+    code = (
+        "import json; names = {}; exec('from xearth import *', names);"
+        "names.pop('__builtins__'); print(json.dumps(sorted(names)))"
+    )
+    assert json.loads(in_subprocess(code)) == sorted(xearth.__all__)
+
+
+def test_dir_lists_the_names_that_load_late():
+    assert set(xearth.__all__) <= set(dir(xearth))
+
+
+def test_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = xearth.no_such_name
+
+
+def test_public_names_are_in_the_api_page():
+    words = (ROOT / "docs" / "api" / "index.rst").read_text(encoding="utf-8").split()
+    documented = {word.split(".")[0] for word in words}
+    special = {"XearthError", "XearthWarning", "errors"}  # by automodule
+    missing = [name for name in xearth.__all__ if name not in documented | special]
+    assert missing == []
+
+
+def test_typed_marker_is_beside_the_code():
+    assert (Path(xearth.__file__).parent / "py.typed").is_file()
+
+
+def test_version_is_that_of_the_project_file():
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert xearth.__version__ == project["version"]
+
+
+def all_modules() -> list[str]:
+    return [
+        module.name
+        for module in pkgutil.walk_packages(xearth.__path__, prefix="xearth.")
+        if not module.name.endswith("__main__")
+    ]
+
+
+def test_walk_finds_the_rooms():
+    rooms = {name.split(".")[1] for name in all_modules()}
+    assert {"cf", "fields", "data", "models", "verification", "cli", "plotting"} <= rooms
+
+
+def test_importing_every_module_has_no_side_effect(tmp_path):
+    """No file, no random state, no default dtype, no pint application registry is touched."""
+    code = f"""
+import json, os, random
+import numpy as np, pint, torch
+application = pint.get_application_registry().get()
+before = (
+    random.getstate(),
+    np.random.get_state()[1].tolist(),
+    torch.random.get_rng_state().tolist(),
+    str(torch.get_default_dtype()),
+    torch.get_num_threads(),
+)
+for name in {all_modules()!r}:
+    __import__(name)
+after = (
+    random.getstate(),
+    np.random.get_state()[1].tolist(),
+    torch.random.get_rng_state().tolist(),
+    str(torch.get_default_dtype()),
+    torch.get_num_threads(),
+)
+print(json.dumps({{
+    "changed": [i for i, (a, b) in enumerate(zip(before, after)) if a != b],
+    "registry": pint.get_application_registry().get() is application,
+    "files": os.listdir("."),
+}}))
+"""
+    report = json.loads(in_subprocess(code, cwd=tmp_path))
+    assert report == {"changed": [], "registry": True, "files": []}

@@ -1,0 +1,83 @@
+"""Open a field from a file, or say in one line why not."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import xarray as xr
+
+from ..errors import SourceError
+
+__all__ = ["open_dataset", "open_field", "writable"]
+
+
+def open_dataset(path: str | os.PathLike[str]) -> xr.Dataset:
+    """Open a NetCDF file or a Zarr store lazily, bounds and grid mappings as coordinates.
+
+    Raises
+    ------
+    SourceError
+        If there is no such file, or it cannot be read as NetCDF or Zarr.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise SourceError(f"no file {str(path)!r}; check the path (now in {Path.cwd()})")
+    try:
+        if path.is_dir():
+            return xr.open_zarr(path, decode_coords="all")
+        return xr.open_dataset(path, decode_coords="all", chunks={})
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        detail = " ".join(str(error).split())[:200]
+        raise SourceError(
+            f"{str(path)!r} cannot be read as NetCDF or Zarr ({type(error).__name__}: {detail}); "
+            "check that the file is whole and of one of these formats"
+        ) from error
+
+
+def open_field(path: str | os.PathLike[str], variable: str | None = None) -> xr.DataArray:
+    """Open one variable of a file lazily.
+
+    Parameters
+    ----------
+    path : path-like
+        NetCDF file or Zarr store.
+    variable : str, optional
+        Name of the variable; not needed if the file holds one only.
+
+    Raises
+    ------
+    SourceError
+        If the file cannot be opened, does not hold `variable`, or holds several and none
+        was named.
+    """
+    dataset = open_dataset(path)
+    names = sorted(str(name) for name in dataset.data_vars)
+    if variable is None:
+        if len(names) != 1:
+            raise SourceError(
+                f"{str(path)!r} holds {len(names)} variables: {', '.join(names) or 'none'}; "
+                "choose one with --variable"
+            )
+        variable = names[0]
+    if variable not in names:
+        raise SourceError(
+            f"{str(path)!r} holds no variable {variable!r}; it holds: {', '.join(names) or 'none'}"
+        )
+    return dataset[variable]
+
+
+def writable(path: Path) -> Path:
+    """Return `path` if a file can be written there, before long work begins.
+
+    Raises
+    ------
+    SourceError
+        If the folder does not exist or may not be written.
+    """
+    folder = path.parent
+    if not folder.is_dir():
+        raise SourceError(f"no folder {str(folder)!r} to write {path.name!r} into; create it first")
+    if not os.access(folder, os.W_OK):
+        raise SourceError(f"the folder {str(folder)!r} of {path.name!r} may not be written")
+    return path

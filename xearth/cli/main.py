@@ -1,0 +1,253 @@
+"""Entry point of the command ``xearth``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import XearthError
+from . import commands
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["main", "parser"]
+
+DESCRIPTION = """\
+Forecasts of labeled Earth-system fields with cuboid-attention networks.
+
+  xearth demo        the whole path on real data in a few minutes: start here
+  xearth info        what xearth sees in a NetCDF or Zarr file
+  xearth forecast    an ensemble forecast from a file and a trained model
+  xearth train       train a model on your own file
+"""
+
+DEMO = """\
+Open a real sea-surface-temperature record (Kaplan, tropical Pacific), train a network on it for
+a short while to show how, load the model that comes with xearth, forecast, and set its skill on
+1982-2003 beside a linear inverse model, damped persistence, persistence and climatology.
+
+Writes enso_forecast.nc (CF-1.11) and enso_forecast.png. Takes a few minutes on two cores.
+"""
+
+INFO = """\
+Print what xearth sees in a file: axes and how they were recognized, orientation, longitude
+convention, calendar, time step, gaps, units. Nothing is read beyond coordinates.
+
+example:
+  xearth info sst.nc
+  xearth info sst.nc --variable sst
+"""
+
+TRAIN = """\
+Train a network on a field (time, latitude, longitude) and save it as one file.
+
+The years up to --train-until are learned from; those of --validate choose when to stop. Keep
+later years for the verdict: a model is not to be judged by years that helped to make it.
+
+example:
+  xearth train sst.nc --variable sst --history 12 --horizon 18 \\
+      --train-until 1981-12 --validate 1982-01:1989-12 --epochs 20 --output sst.safetensors
+"""
+
+FORECAST = """\
+Forecast from a file with a trained model: the name of one that comes with xearth (enso-small)
+or the path of a file that `xearth train` wrote. The field must be on the model's grid, in
+units that can be converted to the model's.
+
+example:
+  xearth forecast sst.nc --model enso-small --init 1997-06 --output fc.nc --plot fc.png
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line `argv` and return its exit status.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments without the program's name. Default: those of the process.
+
+    Returns
+    -------
+    int
+        0: done. 2: the input cannot be used; one line on standard error says why
+        (``--debug`` shows the traceback). argparse itself exits with 2 on wrong usage.
+    """
+    arguments = parser().parse_args(argv)
+    try:
+        arguments.run(arguments)
+    except (XearthError, OSError) as error:
+        if arguments.debug:
+            traceback.print_exc()
+        print(f"xearth {arguments.command}: {one_line(error)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"xearth {arguments.command}: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def one_line(error: BaseException) -> str:
+    """Return the message of `error` without line breaks, its type if it has no message.
+
+    Examples
+    --------
+    >>> one_line(FileNotFoundError(2, "No such file or directory", "a.nc"))
+    "[Errno 2] No such file or directory: 'a.nc'"
+    """
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    top = argparse.ArgumentParser(
+        prog="xearth", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    top.add_argument("--version", action="version", version=commands.version())
+    subparsers = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_demo(_command(subparsers, "demo", DEMO, "the whole path on real data", commands.demo))
+    _add_info(_command(subparsers, "info", INFO, "what xearth sees in a file", commands.info))
+    _add_train(_command(subparsers, "train", TRAIN, "train a model on a file", commands.train))
+    _add_forecast(
+        _command(subparsers, "forecast", FORECAST, "forecast from a file", commands.forecast)
+    )
+    return top
+
+
+def _command(
+    subparsers: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    description: str,
+    summary: str,
+    run: object,
+) -> argparse.ArgumentParser:
+    """Add a subcommand that calls `run` with the parsed arguments."""
+    command = subparsers.add_parser(
+        name,
+        description=description,
+        help=summary,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.set_defaults(run=run)
+    command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return command
+
+
+def _add_demo(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--init", default="1997-06", metavar="YYYY-MM",
+        help="last observed month; the forecast starts after it (default: %(default)s)",
+    )  # fmt: skip
+    command.add_argument(
+        "--members", type=positive, default=20, metavar="N",
+        help="members of the ensemble (default: %(default)s)",
+    )  # fmt: skip
+    command.add_argument(
+        "--epochs", type=positive, default=2, metavar="N",
+        help="length of the short training (default: %(default)s)",
+    )  # fmt: skip
+    command.add_argument(
+        "--output-dir", type=Path, default=Path(), metavar="DIR",
+        help="where the two files are written (default: the current directory)",
+    )  # fmt: skip
+
+
+def _add_file(command: argparse.ArgumentParser) -> None:
+    command.add_argument("file", metavar="FILE", help="a NetCDF file or a Zarr store")
+    command.add_argument(
+        "--variable", metavar="NAME", help="the variable; needed if the file holds several"
+    )
+
+
+def _add_info(command: argparse.ArgumentParser) -> None:
+    _add_file(command)
+
+
+def _add_train(command: argparse.ArgumentParser) -> None:
+    _add_file(command)
+    command.add_argument(
+        "--history", type=positive, default=12, metavar="STEPS",
+        help="time steps the network sees (default: %(default)s)",
+    )  # fmt: skip
+    command.add_argument(
+        "--horizon", type=positive, default=18, metavar="STEPS",
+        help="time steps it forecasts (default: %(default)s)",
+    )  # fmt: skip
+    command.add_argument(
+        "--train-until", required=True, metavar="DATE", help="last date to learn from"
+    )
+    command.add_argument(
+        "--validate", required=True, type=period, metavar="FROM:TO",
+        help="dates that choose when to stop, after --train-until",
+    )  # fmt: skip
+    command.add_argument(
+        "--epochs", type=positive, default=20, metavar="N",
+        help="passes over the training data at most (default: %(default)s)",
+    )  # fmt: skip
+    command.add_argument(
+        "--like", default="icar_enso", metavar="NAME",
+        help="published set-up to size for this grid (default: %(default)s)",
+    )  # fmt: skip
+    command.add_argument("--seed", type=int, default=0, help="random seed (default: %(default)s)")
+    command.add_argument(
+        "--output", type=Path, default=Path("model.safetensors"), metavar="PATH",
+        help="where the model is saved (default: %(default)s)",
+    )  # fmt: skip
+
+
+def _add_forecast(command: argparse.ArgumentParser) -> None:
+    _add_file(command)
+    command.add_argument(
+        "--model", default="enso-small", metavar="NAME_OR_PATH",
+        help="a model that comes with xearth, or a file (default: %(default)s)",
+    )  # fmt: skip
+    command.add_argument(
+        "--init", metavar="DATE", help="last observed step to use (default: the last in the file)"
+    )
+    command.add_argument(
+        "--members", type=positive, default=20, metavar="N",
+        help="members of the ensemble (default: %(default)s)",
+    )  # fmt: skip
+    command.add_argument("--seed", type=int, default=0, help="random seed (default: %(default)s)")
+    command.add_argument(
+        "--output", type=Path, default=Path("forecast.nc"), metavar="PATH",
+        help="CF file to write, .nc or .zarr (default: %(default)s)",
+    )  # fmt: skip
+    command.add_argument("--plot", type=Path, metavar="PATH", help="also draw maps into this file")
+
+
+def positive(text: str) -> int:
+    """Return a whole number above zero, or tell argparse what is wrong.
+
+    Examples
+    --------
+    >>> positive("12")
+    12
+    """
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number above zero, found {text!r}")
+    return number
+
+
+def period(text: str) -> slice:
+    """Return "1982-01:1989-12" as a slice of dates.
+
+    Examples
+    --------
+    >>> period("1982-01:1989-12")
+    slice('1982-01', '1989-12', None)
+    """
+    first, colon, last = text.partition(":")
+    if not (first and colon and last):
+        raise argparse.ArgumentTypeError(
+            f"expected FROM:TO, for example 1982-01:1989-12, found {text!r}"
+        )
+    return slice(first, last)
