@@ -1,1 +1,1 @@
-"""Room."""
+"""Reference forecasters that a network must beat, with the interface of a network."""

@@ -1,0 +1,253 @@
+r"""Linear inverse model (Penland and Sardeshmukh 1995).
+
+Notation
+--------
+:math:`x` are the amplitudes of the leading :math:`K` EOFs of the anomalies, weighted by
+:math:`\sqrt{\cos\varphi}`, after a trailing mean over ``smoothing`` steps and removal of the
+training mean. With :math:`C_0 = \langle x_t x_t^\top \rangle` and
+:math:`C_1 = \langle x_{t+1} x_t^\top \rangle` over the training period, the Green function of
+one step and the forecast are
+
+.. math:: G = C_1 C_0^{-1}, \qquad \hat x_{t+n} = G^n x_t .
+
+**Members** follow :math:`x_{t+1} = G x_t + \epsilon_t` with
+:math:`\langle \epsilon \epsilon^\top \rangle = Q = C_0 - G C_0 G^\top` (the
+fluctuation-dissipation relation in discrete time), so the covariance of the forecast error is
+
+.. math:: \sum_{m<n} G^m Q G^{m\top} = C_0 - G^n C_0 G^{n\top} .
+
+What the :math:`K` EOFs leave out is added as noise with its covariance in training, independent
+from lead to lead.
+
+Source: Penland, C. and P. D. Sardeshmukh (1995): The optimal growth of tropical sea surface
+temperature anomalies. J. Climate 8, 1999-2024.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from ..cf.discover import discover
+from ..errors import ConfigError, MissingDataError
+from .training import Floats, Starts, Training, normal_draws
+
+__all__ = ["LIM"]
+
+
+@dataclass(frozen=True, eq=False)
+class LIM:
+    """A linear inverse model of the leading EOFs.
+
+    Attributes
+    ----------
+    training : Training
+    horizon : int
+    smoothing : int
+        Length of the trailing mean that is the state *and the target* of the forecasts.
+    valid : ndarray (P,) of bool
+        Cells that are never missing in training; the others are missing in the forecasts.
+    mean : ndarray (P_valid,)
+        Mean of the smoothed anomalies over the training period.
+    patterns : ndarray (K, P_valid)
+        EOFs divided by the weights: amplitudes times these are anomalies.
+    projections : ndarray (P_valid, K)
+        EOFs times the weights: anomalies times these are amplitudes.
+    green : ndarray (K, K)
+        Green function of one step, G.
+    noise : ndarray (K, K)
+        A square root of Q.
+    unresolved : ndarray (R, P_valid)
+        A square root of the covariance of what the EOFs leave out.
+
+    Examples
+    --------
+    >>> from xearth.data.sources import samples
+    >>> sst = samples.open("kaplan_sst")
+    >>> lim = LIM.fit(sst.sel(time=slice("1856", "1981")), horizon=12, modes=10)
+    >>> fc = lim.forecast(sst, init=["1982-06", "1997-06"])
+    >>> fc.dims, fc.attrs["target"], fc.attrs["training_period"]
+    (('init', 'lead', 'lat', 'lon'), 'trailing mean over 3 steps', '1856-01/1981-12')
+    """
+
+    training: Training
+    horizon: int
+    smoothing: int
+    valid: npt.NDArray[np.bool_]
+    mean: Floats
+    patterns: Floats
+    projections: Floats
+    green: Floats
+    noise: Floats
+    unresolved: Floats
+    name: ClassVar[str] = "lim"
+
+    @property
+    def history(self) -> int:
+        """Number of steps needed up to and including the start: the smoothing."""
+        return self.smoothing
+
+    @classmethod
+    def fit(
+        cls, train: xr.DataArray, *, horizon: int, modes: int = 15, smoothing: int = 3
+    ) -> LIM:
+        """Find the EOFs and the Green function.
+
+        Parameters
+        ----------
+        train : DataArray
+            (time, ...); anomalies, or absolute values (their monthly means are removed).
+        horizon : int
+            Number of leads.
+        modes : int
+            Number of EOFs, K.
+        smoothing : int
+            3 for the usual LIM, whose state and target are trailing 3-month means; 1 for a LIM
+            of the monthly values themselves.
+
+        Raises
+        ------
+        ConfigError
+            More modes than the training data support, or a smoothing below 1.
+        MissingDataError
+            Every cell is missing at some time, or no two steps follow each other.
+        """
+        if smoothing != int(smoothing) or smoothing < 1:
+            raise ConfigError(f"smoothing must be a whole number of steps >= 1; found {smoothing}.")
+        training = Training.of(train, horizon=horizon)
+        x, valid = _states(training, int(smoothing))
+        rows = np.isfinite(x[:, 0])
+        mean = x[rows].mean(axis=0)
+        weight = _weights(training.template)[valid]
+        a = (x - mean) * weight
+        _, s, eofs = np.linalg.svd(a[rows], full_matrices=False)
+        rank = int((s > s[0] * 1e-10).sum())
+        if not 1 <= modes <= rank:
+            raise ConfigError(
+                f"modes must lie between 1 and the rank {rank} of the training data; found {modes}."
+            )
+        green, noise = _propagator(a @ eofs[:modes].T, rows)
+        rest = slice(modes, rank)
+        return cls(
+            training=training,
+            horizon=int(horizon),
+            smoothing=int(smoothing),
+            valid=valid,
+            mean=mean,
+            patterns=eofs[:modes] / weight,
+            projections=eofs[:modes].T * weight[:, None],
+            green=green,
+            noise=noise,
+            unresolved=(s[rest, None] / np.sqrt(rows.sum())) * eofs[rest] / weight,
+        )
+
+    def forecast(
+        self, history: xr.DataArray, *, init: Any = None, members: int | None = None, seed: int = 0
+    ) -> xr.DataArray:
+        """Forecast as described in :class:`~xearth.reference.protocol.Forecaster`.
+
+        With a smoothing above 1 the forecast for a valid time is that of the trailing mean that
+        ends there; ``attrs["target"]`` says so.
+
+        Raises
+        ------
+        MissingDataError
+            A start misses a value in a cell that was never missing in training.
+        """
+        starts = self.training.starts(history, init)
+        x = (self._state(starts) - self.mean) @ self.projections
+        states = self._powers(x) if members is None else self._members(x, starts, members, seed)
+        anomalies = states @ self.patterns + self.mean
+        if members is not None:
+            anomalies += self._leftover(starts, members, seed)
+        normals = starts.normals(self.horizon, smoothing=self.smoothing)
+        values = np.full((*anomalies.shape[:-1], self.valid.size), np.nan)
+        values[..., self.valid] = anomalies
+        values += normals if members is None else normals[:, :, None]
+        plural = f"trailing mean over {self.smoothing} steps"
+        target = plural if self.smoothing > 1 else "value of the step"
+        return self.training.label(values, starts, name=self.name, target=target)
+
+    def _state(self, starts: Starts) -> Floats:
+        """Smoothed anomalies of the valid cells at each start, (I, P_valid)."""
+        state = starts.anomalies(self.smoothing).mean(axis=1)[:, self.valid]
+        bad = ~np.isfinite(state).all(axis=1)
+        if bad.any():
+            stamp = str(starts.axis.values[starts.positions[bad]][0])[:16]
+            raise MissingDataError(
+                f"{bad.sum()} of {bad.size} starts, first {stamp}, miss values in up to "
+                f"{int((~np.isfinite(state)).sum(axis=1).max())} cells that were never missing in "
+                "training. Fill them, or leave these starts out."
+            )
+        return state
+
+    def _powers(self, x: Floats) -> Floats:
+        """(I, K) -> (I, L, K): G^n x for n = 1..L."""
+        out = []
+        for _ in range(self.horizon):
+            x = x @ self.green.T
+            out.append(x)
+        return np.stack(out, axis=1)
+
+    def _members(self, x: Floats, starts: Starts, members: int, seed: int) -> Floats:
+        """(I, K) -> (I, L, M, K): the stochastic recursion."""
+        z = normal_draws(seed, starts, (self.horizon, members, len(self.green)))
+        state, out = np.repeat(x[:, None], members, axis=1), []
+        for lead in range(self.horizon):
+            state = state @ self.green.T + z[:, lead] @ self.noise.T
+            out.append(state)
+        return np.stack(out, axis=1)
+
+    def _leftover(self, starts: Starts, members: int, seed: int) -> Floats:
+        """(I, L, M, P_valid): noise of the EOFs left out."""
+        z = normal_draws(seed + 1, starts, (self.horizon, members, len(self.unresolved)))
+        return z @ self.unresolved
+
+
+def _states(training: Training, smoothing: int) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """Trailing means of the cells that are never missing, (N, P_valid), and which they are."""
+    observed = np.isfinite(training.values).any(axis=1)
+    valid = np.isfinite(training.values[observed]).all(axis=0)
+    if not valid.any():
+        raise MissingDataError(
+            f"every one of the {valid.size} cells of {training.template.name!r} is missing at some "
+            "time of the training period. Fill the gaps or select cells without any."
+        )
+    x = training.values[:, valid]
+    windows = np.lib.stride_tricks.sliding_window_view(x, smoothing, axis=0)
+    states = np.full(x.shape, np.nan)
+    states[smoothing - 1 :] = windows.mean(axis=-1)
+    known = np.isfinite(states[:, 0])
+    if not (known[1:] & known[:-1]).any():
+        raise MissingDataError(
+            f"the training period {training.period} has no two neighboring steps with "
+            f"{smoothing} steps up to each. Train on a longer unbroken record."
+        )
+    return states, valid
+
+
+def _weights(template: xr.DataArray) -> Floats:
+    """Square root of the cosine of latitude of each cell, (P,); ones without a latitude."""
+    name = discover(template, require=()).lat
+    if name is None:
+        return np.ones(template.size)
+    lat = template[name].broadcast_like(template).transpose(*template.dims)
+    # a cell at the pole has no area, yet its anomalies must come back from its amplitudes
+    cosine = np.cos(np.deg2rad(lat.values.astype(np.float64).ravel())).clip(min=1e-6)
+    return np.sqrt(cosine)
+
+
+def _propagator(x: Floats, rows: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """Green function of one step and a square root of its noise covariance, (K, K) each."""
+    c0 = x[rows].T @ x[rows] / rows.sum()
+    pairs = rows[1:] & rows[:-1]
+    c1 = x[1:][pairs].T @ x[:-1][pairs] / pairs.sum()
+    green = np.linalg.solve(c0.T, c1.T).T
+    q = c0 - green @ c0 @ green.T
+    values, vectors = np.linalg.eigh((q + q.T) / 2)
+    # C0 and C1 come from finite samples, so a variance may turn out barely negative
+    return green, vectors * np.sqrt(values.clip(min=0.0))
