@@ -116,14 +116,7 @@ def discover(
     >>> axes.time, axes.lat, axes.x
     ('t', 'j', 'i')
     """
-    unknown = [r for r in require if r not in KINDS]
-    if unknown:
-        raise AxisError(f"Cannot require {unknown}: the axes are {list(KINDS)}.")
-    search = _Search(obj, {"time": time, "lat": lat, "lon": lon})
-    axes = search.axes()
-    for kind in require:
-        if getattr(axes, kind) is None:
-            raise AxisError(search.missing(kind, axes))
+    axes = find_axes(obj, {"time": time, "lat": lat, "lon": lon}, require)
     weak = [note for note in axes.notes if note.endswith(_WEAK_END)]
     if weak:
         warnings.warn(
@@ -131,6 +124,23 @@ def discover(
             DiscoveryWarning,
             stacklevel=2,
         )
+    return axes
+
+
+def find_axes(
+    obj: xr.DataArray | xr.Dataset,
+    given: Mapping[str, str | None] | None = None,
+    require: Sequence[str] = (),
+) -> Axes:
+    """Do as `discover` does, without the warning: for a second look at a known object."""
+    unknown = [r for r in require if r not in KINDS]
+    if unknown:
+        raise AxisError(f"Cannot require {unknown}: the axes are {list(KINDS)}.")
+    search = _Search(obj, given or {})
+    axes = search.axes()
+    for kind in require:
+        if getattr(axes, kind) is None:
+            raise AxisError(search.missing(kind, axes))
     return axes
 
 
@@ -318,11 +328,11 @@ class _Search:
             for d in self.obj.dims
             if d not in self.obj.coords and d not in taken and BARE_NAMES[kind].fullmatch(str(d))
         ]
-        clue = self._choose(kind, among)
-        if clue is None:
+        chosen = self._choose(kind, among)
+        if chosen is None:
             return None
-        self._note(kind, clue)
-        return self._dim(clue.name)
+        self._note(kind, chosen)
+        return self._dim(chosen.name)
 
     def missing(self, kind: str, axes: Axes) -> str:
         """Explain that a required axis was not found."""
@@ -342,7 +352,7 @@ class _Search:
             )
         hidden = self._hidden(kind)
         if hidden:
-            return f"{text} {hidden} Make it a coordinate: obj.set_coords({hidden.split()[1]})."
+            return f"{text} {hidden}"
         used = {axes.time, axes.y, axes.x, axes.init, axes.lead, axes.member}
         free = next((d for d in dims if d not in used), None)
         name = free or {"y": "lat", "x": "lon"}.get(kind, kind)
@@ -362,7 +372,10 @@ class _Search:
             found = clues(str(name), variable.variable)
             clue = found.get({"y": "lat", "x": "lon"}.get(kind, kind))
             if clue is not None and clue.strength > WEAK:
-                return f"Variable {name!r} looks like it ({clue.why}) but is no coordinate."
+                return (
+                    f"Variable {name!r} looks like it ({clue.why}) but is no coordinate. Make it "
+                    f"one: obj.set_coords({name!r})."
+                )
         return ""
 
 

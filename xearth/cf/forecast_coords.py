@@ -105,8 +105,8 @@ def lead_unit(lead: xr.DataArray) -> tuple[int, str]:
     )
 
 
-def _lead_counts(lead: xr.DataArray) -> tuple[np.ndarray, str]:
-    """Read a lead as whole counts of a unit of `Step`."""
+def lead_counts(lead: xr.DataArray) -> tuple[np.ndarray, str]:
+    """Read a lead as whole counts of a unit of `Step`; LeadError when they are not whole."""
     factor, unit = lead_unit(lead)
     if lead.dtype.kind == "m":
         micro = np.atleast_1d(lead.values).astype("timedelta64[us]").astype(np.int64)
@@ -152,7 +152,7 @@ def lead_steps(lead_coord: xr.DataArray, step: Step) -> np.ndarray:
     >>> lead_steps(lead, Step(5, "minutes")).tolist()
     [2, 4]
     """
-    counts, unit = _lead_counts(lead_coord)
+    counts, unit = lead_counts(lead_coord)
     if (unit in MONTHS) != (step.unit in MONTHS):
         raise LeadError(
             f"Lead {lead_coord.name!r} counts {unit}, but the step is {step}: calendar months and "
@@ -211,7 +211,7 @@ def _computed(init: xr.DataArray, lead: xr.DataArray) -> xr.DataArray:
         TimeAxis.from_array(init)  # says why these are not dates
     calendar = Calendar.of(values, str(init.name))
     style = Style.of(calendar, calendar.encode(values), calendar.months(values))
-    counts, unit = _lead_counts(lead)
+    counts, unit = lead_counts(lead)
     found: Any = shift(style, values, counts, Step(1, unit))
     dims = (str(init.name), str(lead.name))
     full = xr.DataArray(found, dims=dims, name="valid_time", attrs=dict(VALID_ATTRS))

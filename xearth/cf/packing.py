@@ -1,0 +1,121 @@
+r"""How the values of a data variable are stored.
+
+A packed value is :math:`p = \mathrm{round}((v - b) / a)` with scale :math:`a` and offset
+:math:`b`. Packing of the source is kept where CF and the checkers allow it and every value fits;
+a forecast that leaves the packed range is an error, never a wrapped number.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from ..errors import MissingDataError
+
+_FILL = {"float32": np.float32(9.969209968386869e36), "float64": 9.969209968386869e36}
+
+
+def packing(da: xr.DataArray) -> dict[str, Any]:
+    """Give the encoding of a data variable.
+
+    Parameters
+    ----------
+    da : xarray.DataArray
+        Its ``encoding`` may hold the packing of the source.
+
+    Returns
+    -------
+    dict
+        dtype, scale, offset and fill value; unpacked floats where the source's packing does not
+        fit the values or is not allowed by CF.
+    """
+    source = da.encoding
+    kind = np.dtype(source.get("dtype") or da.dtype)
+    if da.dtype.kind != "f":
+        return _integers(da, source)
+    if "scale_factor" not in source and "add_offset" not in source:
+        return {"dtype": str(da.dtype), "_FillValue": _fill(da)}
+    if kind.kind not in "iu" or kind.itemsize > 2:
+        return {"dtype": str(da.dtype), "_FillValue": _fill(da)}
+    if kind == np.uint16 and da.chunks is not None:  # int16 may not hold what is not yet known
+        return {"dtype": str(da.dtype), "_FillValue": _fill(da)}
+    scale = da.dtype.type(source.get("scale_factor", 1.0))
+    offset = da.dtype.type(source.get("add_offset", 0.0))
+    found = {
+        "dtype": "int8" if kind == np.int8 else "int16",
+        "scale_factor": scale,
+        "add_offset": offset,
+    }
+    limits = np.iinfo(found["dtype"])
+    found["_FillValue"] = np.dtype(found["dtype"]).type(limits.min)
+    low, high = (offset + scale * p for p in (limits.min + 1, limits.max))
+    if not _fits(da, min(low, high), max(low, high)):
+        return {"dtype": str(da.dtype), "_FillValue": _fill(da)}
+    return found
+
+
+def _fill(da: xr.DataArray) -> Any:
+    return _FILL.get(str(da.dtype))
+
+
+def _integers(da: xr.DataArray, source: dict[Any, Any]) -> dict[str, Any]:
+    """Keep integers as they are; their own fill value stays."""
+    if da.dtype.kind in "iu" and source.get("_FillValue") is not None:
+        return {"_FillValue": source["_FillValue"]}
+    return {"_FillValue": None} if da.dtype.kind in "iub" else {}
+
+
+def _fits(da: xr.DataArray, low: float, high: float) -> bool:
+    """Tell whether values in memory fit; lazy values are checked when they are written."""
+    if da.chunks is not None or da.size == 0:
+        return da.size > 0
+    if not np.isfinite(da.values).any():
+        return True
+    return bool(np.nanmin(da.values) >= low and np.nanmax(da.values) <= high)
+
+
+def guarded(da: xr.DataArray) -> xr.DataArray:
+    """Check lazy values against their packing at the moment they are computed.
+
+    Parameters
+    ----------
+    da : xarray.DataArray
+        With the encoding of `packing`.
+
+    Returns
+    -------
+    xarray.DataArray
+        ``da`` itself unless it is lazy and packed. Computing the result raises MissingDataError
+        where a value does not fit.
+    """
+    if da.chunks is None or "scale_factor" not in da.encoding:
+        return da
+    encoding = da.encoding
+    limits = np.iinfo(encoding["dtype"])
+    ends = [
+        encoding["add_offset"] + encoding["scale_factor"] * p for p in (limits.min + 1, limits.max)
+    ]
+    checked = xr.apply_ufunc(
+        _check,
+        da,
+        kwargs={"low": min(ends), "high": max(ends), "name": str(da.name)},
+        dask="parallelized",
+        output_dtypes=[da.dtype],
+        keep_attrs=True,
+    )
+    checked.encoding = dict(encoding)
+    return checked
+
+
+def _check(values: np.ndarray, *, low: float, high: float, name: str) -> np.ndarray:
+    if values.size and np.isfinite(values).any():
+        found = (np.nanmin(values), np.nanmax(values))
+        if found[0] < low or found[1] > high:
+            raise MissingDataError(
+                f"{name!r} holds values from {found[0]:g} to {found[1]:g}, but its packing (int16 "
+                f"with the source's scale) holds {low:g} to {high:g}: they would be lost. Write "
+                f"it unpacked: obj[{name!r}].encoding = {{}}."
+            )
+    return values
