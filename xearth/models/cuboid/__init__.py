@@ -1,0 +1,1 @@
+"""Cuboid attention: partition, masks, patterns, attention layers and their stacks."""
