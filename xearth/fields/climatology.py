@@ -18,10 +18,11 @@ from typing import Literal
 import numpy as np
 import xarray as xr
 
+from ..cf.attrs import anomaly_attrs
 from ..cf.discover import discover
 from ..cf.timeaxis import TimeAxis
 from ..errors import ConfigError, MissingDataError, TimeAxisError, TimeAxisWarning
-from ..units import compatible, convert_array, is_difference
+from ..units import convert_array
 
 __all__ = ["anomaly", "climatology"]
 
@@ -88,7 +89,9 @@ def climatology(
         clim = clim.chunk({frequency: -1})
     clim = clim.astype(np.result_type(da.dtype, np.float32)).rename(da.name)
     clim.attrs = {
-        key: da.attrs[key] for key in ("standard_name", "units", "units_metadata") if key in da.attrs
+        key: da.attrs[key]
+        for key in ("standard_name", "units", "units_metadata")
+        if key in da.attrs
     }
     name = da.attrs.get("long_name", da.name or "value")
     clim.attrs["long_name"] = f"{name}, {_NAMES[frequency]} mean over {period}"
@@ -165,20 +168,10 @@ def anomaly(
     if da.chunks is not None:
         own = own.chunk(da.chunksizes)
     departure = (da - own).transpose(*da.dims)
-    departure.attrs = _anomaly_attrs(da, str(clim.attrs.get("base_period", "an unnamed base")), kind)
+    period = str(clim.attrs.get("base_period", "an unnamed base"))
+    departure.attrs = anomaly_attrs(da.attrs, f"{_NAMES[kind]} means of {period}")
+    departure.attrs["base_period"] = period
     return departure.rename(da.name)
-
-
-def _anomaly_attrs(da: xr.DataArray, period: str, kind: str) -> dict[str, str]:
-    kept = ("standard_name", "units", "cell_methods", "grid_mapping")
-    attrs = {key: da.attrs[key] for key in kept if key in da.attrs}
-    name = da.attrs.get("long_name", da.name or "value")
-    attrs["long_name"] = f"{name}, departure from the {_NAMES[kind]} means of {period}"
-    attrs["base_period"] = period
-    units = da.attrs.get("units")
-    if is_difference(da.attrs) or (units is not None and compatible(units, "K")):
-        attrs["units_metadata"] = "temperature: difference"
-    return attrs
 
 
 def _base_positions(axis: TimeAxis, base: Base | None) -> tuple[np.ndarray, str]:

@@ -21,9 +21,9 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from ..cf.discover import Axes
+from ..cf.attrs import index_attrs
 from ..errors import MissingDataError, RegionError
-from .weights import horizontal_axes, latitude_edges, longitude_edges
+from .weights import lat_lon, latitude_edges, longitude_edges
 
 __all__ = ["NINO3", "NINO4", "NINO12", "NINO34", "TROPICS", "Box", "box_mean"]
 
@@ -32,9 +32,6 @@ Obj = TypeVar("Obj", xr.DataArray, xr.Dataset)
 #: Part of a box that a grid must cover. Grids cut out by cell centers often miss a part of a
 #: cell at the rim of a box; what is missing beyond that is another region.
 MINIMUM_COVERAGE = 0.95
-
-# Attributes that stay true of a mean over an area.
-_KEPT = ("standard_name", "units", "units_metadata", "base_period")
 
 _SLIVER = 1e-4  # degrees; rounding of coordinates stored as float32
 
@@ -123,38 +120,40 @@ class Box:
         >>> w.dims, round(float(w.sum()), 6), int((w > 0).sum())
         (('lat', 'lon'), 1.0, 20)
         """
-        axes = horizontal_axes(obj)
-        lat, lon = obj[axes.lat], obj[axes.lon]
+        lat_name, lon_name = lat_lon(obj)
+        lat, lon = obj[lat_name], obj[lon_name]
         if lat.ndim == 1 and lon.ndim == 1 and lat.dims != lon.dims:
-            values, dims = self._exact(obj, axes), (lat.dims[0], lon.dims[0])
+            values = self._exact(obj, lat_name, lon_name)
+            dims = (*lat.dims, *lon.dims)
             coverage = float(values.sum())
         else:
             lat, lon = xr.broadcast(lat, lon)
-            values, dims = self._by_centers(lat.values, lon.values), lat.dims
+            values = self._by_centers(lat.values, lon.values)
+            dims = lat.dims
             coverage = self._curvilinear_coverage(lat.values, lon.values)
-        self._check(coverage, obj, axes)
+        self._check(coverage, lat, lon)
         return xr.DataArray(
             values,
-            coords={axes.lat: obj[axes.lat], axes.lon: obj[axes.lon]},
+            coords={lat_name: obj[lat_name], lon_name: obj[lon_name]},
             dims=dims,
             name=f"{self.name}_weights",
             attrs={"long_name": f"area inside {self}", "units": "1", "coverage": coverage},
         )
 
-    def _exact(self, obj: xr.DataArray | xr.Dataset, axes: Axes) -> npt.NDArray[np.float64]:
+    def _exact(self, obj: xr.DataArray | xr.Dataset, lat: str, lon: str) -> npt.NDArray[np.float64]:
         """(lat, lon): area of each cell inside the box over the area of the box."""
-        edges = np.sort(latitude_edges(obj, str(axes.lat)), axis=1)
+        edges = np.sort(latitude_edges(obj, lat), axis=1)
         sines = np.sin(np.deg2rad(edges.clip(self.south, self.north)))
         whole = np.sin(np.deg2rad(self.north)) - np.sin(np.deg2rad(self.south))
         band = (sines[:, 1] - sines[:, 0]) / whole
-        edges = np.sort(longitude_edges(obj, str(axes.lon)), axis=1)
+        edges = np.sort(longitude_edges(obj, lon), axis=1)
         start = (edges[:, 0] - self.west) % 360.0
         stop = start + (edges[:, 1] - edges[:, 0])
         # a cell that begins before the box, or reaches around the globe into it, counts twice
-        inside = sum(
-            (np.minimum(stop - turn, self.width) - np.maximum(start - turn, 0.0)).clip(min=0.0)
-            for turn in (0.0, 360.0)
-        )
+        inside = np.zeros(start.shape)
+        for turn in (0.0, 360.0):
+            overlap = np.minimum(stop - turn, self.width) - np.maximum(start - turn, 0.0)
+            inside += overlap.clip(min=0.0)
         return band[:, None] * (inside / self.width)[None, :]
 
     def _by_centers(self, lat: npt.NDArray, lon: npt.NDArray) -> npt.NDArray[np.float64]:
@@ -189,11 +188,10 @@ class Box:
         distance, nearest = cKDTree(points[known]).query(_on_sphere(*lattice).reshape(-1, 3))
         return float((distance <= side[known][nearest] * np.sqrt(0.5) * 1.05).mean())
 
-    def _check(self, coverage: float, obj: xr.DataArray | xr.Dataset, axes: Axes) -> None:
-        lat, lon = obj[axes.lat].values, obj[axes.lon].values
+    def _check(self, coverage: float, lat: xr.DataArray, lon: xr.DataArray) -> None:
         extent = (
-            f"latitude centers {np.nanmin(lat):g} to {np.nanmax(lat):g}, longitude centers "
-            f"{np.nanmin(lon):g} to {np.nanmax(lon):g}"
+            f"latitude centers {float(lat.min()):g} to {float(lat.max()):g}, longitude centers "
+            f"{float(lon.min()):g} to {float(lon.max()):g}"
         )
         if coverage < MINIMUM_COVERAGE:
             raise RegionError(
@@ -204,7 +202,7 @@ class Box:
             raise RegionError(
                 f"{self}: the cells cover {coverage:.1%} of the box, expected at most 100 %: some "
                 f"overlap ({extent}). Drop the repeated column, as in "
-                f"obj.isel({axes.x}=slice(None, -1))."
+                f"obj.isel({lon.dims[-1]}=slice(None, -1))."
             )
 
 
@@ -220,7 +218,7 @@ def _lon_text(lon: float) -> str:
 
 
 def _on_sphere(lat: npt.NDArray, lon: npt.NDArray) -> npt.NDArray[np.float64]:
-    """Unit vectors, shape (..., 3)."""
+    """Return unit vectors, shape (..., 3)."""
     phi, theta = np.deg2rad(lat), np.deg2rad(lon)
     return np.stack([np.cos(phi) * np.cos(theta), np.cos(phi) * np.sin(theta), np.sin(phi)], -1)
 
@@ -276,10 +274,9 @@ def box_mean(obj: Obj, box: Box) -> Obj:
 
 
 def _mean(da: xr.DataArray, weights: xr.DataArray, box: Box) -> xr.DataArray:
-    rows, columns = (
-        np.flatnonzero((weights > 0).any(other).values) for other in weights.dims[::-1]
-    )
-    window = dict(zip(weights.dims, (rows, columns), strict=True))
+    some = weights.values > 0
+    spans = (np.flatnonzero(some.any(axis=other)) for other in (1, 0))
+    window = dict(zip(weights.dims, spans, strict=True))
     part = da.isel(window).astype(np.float64)
     inside = weights.isel(window).drop_vars(list(weights.coords))
     total = xr.dot(part.notnull().astype(np.float64), inside, dim=weights.dims)
@@ -289,12 +286,10 @@ def _mean(da: xr.DataArray, weights: xr.DataArray, box: Box) -> xr.DataArray:
             f"{box}: all values of {da.name!r} inside the box are missing; expected at least one "
             "cell with a value. Choose a box over valid cells."
         )
-    mean.attrs = {key: da.attrs[key] for key in _KEPT if key in da.attrs}
-    mean.attrs["long_name"] = f"{da.attrs.get('long_name', da.name or 'value')}, mean over {box}"
-    methods = str(da.attrs.get("cell_methods", ""))
-    if "area: mean" not in methods:
-        methods = f"{methods} area: mean".strip()
-    mean.attrs["cell_methods"] = methods
+    name = da.attrs.get("long_name", da.name or "value")
+    mean.attrs = index_attrs(da.attrs, f"{name}, mean over {box}")
+    if "base_period" in da.attrs:
+        mean.attrs["base_period"] = da.attrs["base_period"]
     if weights.attrs["coverage"] < 1 - _SLIVER:
         mean.attrs["comment"] = f"The grid covers {weights.attrs['coverage']:.1%} of the box."
     return mean.rename(da.name)

@@ -14,14 +14,14 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from ..cf.discover import Axes, discover
+from ..cf.discover import discover
 from ..errors import AxisError
 
 __all__ = [
     "EARTH_RADIUS",
     "cell_area",
     "cos_lat_weights",
-    "horizontal_axes",
+    "lat_lon",
     "latitude_edges",
     "longitude_edges",
 ]
@@ -32,8 +32,8 @@ EARTH_RADIUS = 6371007.2
 Obj = xr.DataArray | xr.Dataset
 
 
-def horizontal_axes(obj: Obj) -> Axes:
-    """Return the axes of ``obj``, which must have both latitude and longitude.
+def lat_lon(obj: Obj) -> tuple[str, str]:
+    """Return the names of latitude and longitude, both of which ``obj`` must have.
 
     Raises
     ------
@@ -47,7 +47,7 @@ def horizontal_axes(obj: Obj) -> Axes:
             f"coordinates {sorted(map(str, obj.coords))}. Give the latitude the attribute "
             "units = 'degrees_north' and the longitude 'degrees_east'."
         )
-    return axes
+    return axes.lat, axes.lon
 
 
 def cos_lat_weights(obj: Obj) -> xr.DataArray:
@@ -77,8 +77,9 @@ def cos_lat_weights(obj: Obj) -> xr.DataArray:
     >>> cos_lat_weights(grid).values.round(6).tolist()
     [1.0, 0.5]
     """
-    name = horizontal_axes(obj).lat
-    weights = np.cos(np.deg2rad(obj[name].astype(np.float64))).clip(min=0.0)
+    name, _ = lat_lon(obj)
+    cosine = np.cos(np.deg2rad(obj[name].values.astype(np.float64))).clip(min=0.0)
+    weights = obj[name].copy(data=cosine)
     weights.attrs = {"long_name": "cosine of latitude", "units": "1"}
     return weights.rename("cos_lat")
 
@@ -170,20 +171,20 @@ def cell_area(obj: Obj) -> xr.DataArray:
     >>> print(f"{float(cell_area(grid).sum()):.4e} m2")
     5.1007e+14 m2
     """
-    axes = horizontal_axes(obj)
-    lat, lon = obj[axes.lat], obj[axes.lon]
+    lat_name, lon_name = lat_lon(obj)
+    lat, lon = obj[lat_name], obj[lon_name]
     if lat.ndim != 1 or lon.ndim != 1:
         raise AxisError(
-            f"cell_area needs 1-D latitude and longitude; found {axes.lat!r} with dims {lat.dims} "
-            f"and {axes.lon!r} with dims {lon.dims}. Use cos_lat_weights, or the areas that come "
+            f"cell_area needs 1-D latitude and longitude; found {lat_name!r} with dims {lat.dims} "
+            f"and {lon_name!r} with dims {lon.dims}. Use cos_lat_weights, or the areas that come "
             "with the data."
         )
-    band = np.abs(np.diff(np.sin(np.deg2rad(latitude_edges(obj, axes.lat))), axis=1)[:, 0])
-    width = np.deg2rad(np.abs(np.diff(longitude_edges(obj, axes.lon), axis=1)[:, 0]))
+    band = np.abs(np.diff(np.sin(np.deg2rad(latitude_edges(obj, lat_name))), axis=1)[:, 0])
+    width = np.deg2rad(np.abs(np.diff(longitude_edges(obj, lon_name), axis=1)[:, 0]))
     area = EARTH_RADIUS**2 * band[:, None] * width[None, :]
     return xr.DataArray(
         area,
-        coords={axes.lat: lat, axes.lon: lon},
+        coords={lat_name: lat, lon_name: lon},
         dims=(lat.dims[0], lon.dims[0]),
         name="cell_area",
         attrs={"standard_name": "cell_area", "long_name": "area of the grid cell", "units": "m2"},

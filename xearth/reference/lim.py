@@ -92,9 +92,7 @@ class LIM:
         return self.smoothing
 
     @classmethod
-    def fit(
-        cls, train: xr.DataArray, *, horizon: int, modes: int = 15, smoothing: int = 3
-    ) -> LIM:
+    def fit(cls, train: xr.DataArray, *, horizon: int, modes: int = 15, smoothing: int = 3) -> LIM:
         """Find the EOFs and the Green function.
 
         Parameters
@@ -211,13 +209,13 @@ class LIM:
 def _states(training: Training, smoothing: int) -> tuple[Floats, npt.NDArray[np.bool_]]:
     """Trailing means of the cells that are never missing, (N, P_valid), and which they are."""
     observed = np.isfinite(training.values).any(axis=1)
-    valid = np.isfinite(training.values[observed]).all(axis=0)
+    valid = np.asarray(np.isfinite(training.values[observed]).all(axis=0))
     if not valid.any():
         raise MissingDataError(
             f"every one of the {valid.size} cells of {training.template.name!r} is missing at some "
             "time of the training period. Fill the gaps or select cells without any."
         )
-    x = training.values[:, valid]
+    x: Floats = training.values[:, valid]
     windows = np.lib.stride_tricks.sliding_window_view(x, smoothing, axis=0)
     states = np.full(x.shape, np.nan)
     states[smoothing - 1 :] = windows.mean(axis=-1)

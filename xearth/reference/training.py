@@ -154,9 +154,7 @@ class Training:
         """
         template = self.template
         members = values.shape[2] if values.ndim == 4 else None
-        coords = forecast_coords(
-            starts.axis, starts.positions, values.shape[1], members=members
-        )
+        coords = forecast_coords(starts.axis, starts.positions, values.shape[1], members=members)
         leading = ("init", "lead") if members is None else ("init", "lead", "member")
         attrs = {key: template.attrs[key] for key in _KEPT if key in template.attrs}
         long_name = template.attrs.get("long_name", template.name or "value")

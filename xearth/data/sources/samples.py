@@ -44,12 +44,14 @@ def available() -> tuple[str, ...]:
 
 
 @overload
-def open(name: Literal["kaplan_sst", "oisst", "oisst_nino34"], *, chunks: Any = ...) -> xr.DataArray: ...
+def open(
+    name: Literal["kaplan_sst", "oisst", "oisst_nino34"], *, chunks: Any = ...
+) -> xr.DataArray: ...
 @overload
 def open(name: Literal["cpc_nino", "xro_indices"], *, chunks: Any = ...) -> xr.Dataset: ...
 @overload
 def open(name: str, *, chunks: Any = ...) -> xr.DataArray | xr.Dataset: ...
-def open(name: str, *, chunks: Any = None) -> xr.DataArray | xr.Dataset:  # noqa: A001
+def open(name: str, *, chunks: Any = None) -> xr.DataArray | xr.Dataset:
     """Open a sample lazily.
 
     Parameters

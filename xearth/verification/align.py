@@ -1,0 +1,116 @@
+"""The truth at the valid time of every forecast."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from ..cf.calendars import Calendar
+from ..cf.discover import discover
+from ..cf.forecast_coords import valid_time
+from ..cf.timeaxis import TimeAxis
+from ..errors import TimeAxisError
+
+__all__ = ["observations_at"]
+
+# Calendars that agree on every date since 1582.
+_CIVIL = {"standard", "gregorian", "proleptic_gregorian"}
+
+
+def observations_at(forecast: xr.DataArray | xr.Dataset, obs: xr.DataArray) -> xr.DataArray:
+    """Return the observed value at the valid time of each start and lead.
+
+    On a monthly axis a valid time matches the observation of its calendar month, whatever the
+    day of the stamps and whatever the calendars; else the stamps must be equal to within 1 %
+    of the step.
+
+    Parameters
+    ----------
+    forecast : DataArray or Dataset
+        With starts and leads; only its coordinates are used.
+    obs : DataArray
+        (time, ...), sorted or not, gaps allowed. Dask arrays stay lazy.
+
+    Returns
+    -------
+    DataArray
+        (init, lead, ...) with the coordinates of the forecast; NaN beyond the record and in its
+        gaps.
+
+    Raises
+    ------
+    TimeAxisError
+        Repeated times, or an observed step that is not that of the leads.
+
+    Examples
+    --------
+    >>> from xearth.data.sources import samples
+    >>> from xearth.reference.persistence import Persistence
+    >>> nino34 = samples.open("oisst_nino34")
+    >>> fc = Persistence.fit(nino34, horizon=2).forecast(nino34, init="1997-06")
+    >>> truth = observations_at(fc, nino34)
+    >>> truth.dims, bool(truth.sel(lead=2).item() == nino34.sel(time="1997-08").item())
+    (('init', 'lead'), True)
+    """
+    time = str(discover(obs, require=("time",)).time)
+    axis = TimeAxis.from_array(obs[time])
+    if axis.duplicates:
+        raise TimeAxisError(
+            f"{time!r} of {obs.name!r} has repeated times, first {axis.duplicates[0]}; expected "
+            f"one truth per time. Drop them: obj.drop_duplicates({time!r})."
+        )
+    valid = valid_time(forecast)
+    keys, wanted = _keys(axis, valid.values)
+    order = np.argsort(keys)
+    place = order[np.searchsorted(keys, wanted, sorter=order).clip(max=keys.size - 1)]
+    place = _nearest(keys, place, order, wanted)
+    known = np.abs(keys[place] - wanted) <= _tolerance(axis)
+    lazy = obs.variable.transpose(time, ...).isel({time: place.ravel()}).data
+    data = lazy.reshape((*valid.shape, *lazy.shape[1:]))
+    rest = tuple(dim for dim in obs.dims if dim != time)
+    coords: dict[Any, Any] = {
+        name: coord.variable for name, coord in obs.coords.items() if time not in coord.dims
+    }
+    coords.update({name: coord.variable for name, coord in valid.coords.items()})
+    coords["valid_time"] = valid.variable
+    truth = xr.DataArray(data, coords, (*valid.dims, *rest), obs.name, obs.attrs)
+    return truth.where(xr.DataArray(known, dims=valid.dims))
+
+
+def _keys(
+    axis: TimeAxis, valid: npt.NDArray[Any]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return one integer per observed stamp and per valid time: months, or microseconds."""
+    other = Calendar.of(valid, "valid_time")
+    if axis.step is None or axis.step.months is not None:
+        return axis.style.calendar.months(axis.values), other.months(valid)
+    if other.name != axis.calendar and not {other.name, axis.calendar} <= _CIVIL:
+        raise TimeAxisError(
+            f"valid times are in the calendar {other.name!r}, the truth in {axis.calendar!r}; at "
+            f"a step of {axis.step} their days do not match. Convert one: "
+            "obj.convert_calendar(...)."
+        )
+    return axis.microseconds, other.encode(valid)
+
+
+def _nearest(
+    keys: npt.NDArray[np.int64],
+    place: npt.NDArray[np.int64],
+    order: npt.NDArray[np.int64],
+    wanted: npt.NDArray[np.int64],
+) -> npt.NDArray[np.int64]:
+    """Move to the neighbor below where that is nearer."""
+    rank = np.empty_like(order)
+    rank[order] = np.arange(order.size)
+    below = order[(rank[place] - 1).clip(min=0)]
+    return np.where(np.abs(keys[below] - wanted) < np.abs(keys[place] - wanted), below, place)
+
+
+def _tolerance(axis: TimeAxis) -> int:
+    """Distance of two keys that still mean the same time."""
+    if axis.step is None or axis.step.seconds is None:
+        return 0
+    return axis.step.seconds * 10_000

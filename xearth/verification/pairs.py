@@ -1,0 +1,110 @@
+"""Pairs of forecast and truth: same labels, same units, and only where both are known."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+
+import numpy as np
+import xarray as xr
+
+from ..cf.attrs import score_attrs
+from ..errors import AxisError, GridMismatchError, UnitsError
+from ..units import convert_array, is_difference
+
+__all__ = ["Dims", "finish", "mean_over", "pair", "reduced_dims", "root"]
+
+Dims = Hashable | Iterable[Hashable] | None
+
+
+def pair(forecast: xr.DataArray, obs: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
+    """Return both with the same labels and units, in float64, the truth converted.
+
+    Raises
+    ------
+    GridMismatchError
+        A dimension that both have carries different labels; nothing is dropped silently.
+    UnitsError
+        Only one has units, they do not convert, or one is an anomaly and the other is not.
+    """
+    for dim in set(forecast.dims) & set(obs.dims):
+        if dim not in forecast.coords or dim not in obs.coords:
+            continue
+        mine, theirs = forecast[dim].values, obs[dim].values
+        if mine.shape != theirs.shape or not (mine == theirs).all():
+            differing = [str(v) for v in np.setxor1d(mine, theirs)[:4]]
+            raise GridMismatchError(
+                f"forecast {forecast.name!r} and truth {obs.name!r} differ along {dim!r}: "
+                f"{mine.size} against {theirs.size} labels, differing for example in "
+                f"{differing or 'their order'}. Select the common ones with "
+                "xarray.align(forecast, obs, join='inner')."
+            )
+    units = forecast.attrs.get("units")
+    if ("units" in obs.attrs) != (units is not None):
+        raise UnitsError(
+            f"forecast {forecast.name!r} has units {units!r}, truth {obs.name!r} has "
+            f"{obs.attrs.get('units')!r}; expected both or neither. Set attrs['units']."
+        )
+    if units is not None:
+        if is_difference(forecast.attrs) != is_difference(obs.attrs):
+            raise UnitsError(
+                f"one of forecast {forecast.name!r} and truth {obs.name!r} is an anomaly, the "
+                "other is absolute. Use xearth.anomaly on the absolute one."
+            )
+        obs = convert_array(obs, units)
+    return forecast.astype(np.float64), obs.astype(np.float64)
+
+
+def reduced_dims(array: xr.DataArray, dim: Dims) -> list[Hashable]:
+    """Return the dimensions to average over: all, one, several or (with ``()``) none.
+
+    Raises
+    ------
+    AxisError
+        One of them is not there.
+    """
+    if dim is None:
+        return list(array.dims)
+    one = isinstance(dim, str) or not isinstance(dim, Iterable)
+    dims: list[Hashable] = [dim] if one else list(dim)
+    absent = [name for name in dims if name not in array.dims]
+    if absent:
+        raise AxisError(
+            f"cannot average over {absent}: the pairs have the dims {array.dims}. Name some of "
+            "these, or None for all."
+        )
+    return dims
+
+
+def mean_over(array: xr.DataArray, dim: Dims, weights: xr.DataArray | None = None) -> xr.DataArray:
+    """Average the known values over dimensions; NaN where there is none.
+
+    Raises
+    ------
+    AxisError
+        The weights have a dimension that is not averaged over.
+    """
+    dims = reduced_dims(array, dim)
+    if weights is None:
+        return array.mean(dims, skipna=True) if dims else array
+    other = set(weights.dims) - set(dims)
+    if other:
+        raise AxisError(
+            f"the weights have the dims {weights.dims}, of which {sorted(map(str, other))} are "
+            f"not averaged over; found dim = {dims}. Average over them, or reduce the weights."
+        )
+    return array.weighted(weights.fillna(0.0)).mean(dims)
+
+
+def root(square: xr.DataArray) -> xr.DataArray:
+    """Return the square root, lazily where the input is lazy."""
+    return square**0.5
+
+
+def finish(score: xr.DataArray, forecast: xr.DataArray, long_name: str, power: int) -> xr.DataArray:
+    """Name a score and give it the units of the forecast to a power."""
+    units = forecast.attrs.get("units")
+    if units is None and power:
+        score.attrs = {"long_name": long_name}
+    else:
+        score.attrs = score_attrs(long_name, units=units, unit_power=power)
+    return score
