@@ -164,7 +164,7 @@ class _Search:
         self.notes: list[str] = []
 
     def _candidates(self) -> dict[str, list[Clue]]:
-        bounds = _bounds(self.obj)
+        bounds = bounds_of(self.obj)
         found: dict[str, list[Clue]] = {kind: [] for kind in KINDS}
         for name, coord in self.obj.coords.items():
             if name in bounds or not isinstance(name, str):
@@ -386,7 +386,7 @@ _SYNONYMS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def _bounds(obj: xr.DataArray | xr.Dataset) -> set[Hashable]:
+def bounds_of(obj: xr.DataArray | xr.Dataset) -> set[Hashable]:
     """Name the variables that are bounds of others."""
     variables: Iterable[xr.DataArray] = obj.coords.values()
     found: set[Hashable] = set()
