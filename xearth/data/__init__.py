@@ -1,1 +1,1 @@
-"""Room."""
+"""Labelled fields to tensors and back: grids, statistics, windows, batches."""

@@ -8,7 +8,6 @@ that is what a trained model stores and matches new data against.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -17,9 +16,17 @@ import numpy as np
 import xarray as xr
 
 from ..cf.discover import Axes, discover
-from ..errors import CheckpointError, GridMismatchError
+from ..errors import GridMismatchError
 from .geometry import column_match, eastward, extent, inverse, listing, take
-from .horizontal import grid_mapping, horizontal_axes, is_temporal, orders, plain, ruler_name
+from .horizontal import (
+    decode,
+    encode,
+    grid_mapping,
+    horizontal_axes,
+    is_temporal,
+    orders,
+    ruler_name,
+)
 from .layout import (
     Channel,
     channels,
@@ -187,10 +194,10 @@ class Grid:
         return lat is not None and self.template[lat].ndim == 1
 
     def horizontal(self) -> Grid:
-        """Return the Grid of rows and columns alone, with the same mask."""
-        axes = horizontal_axes(self.axes.y, self.axes.x, self.axes.lat, self.axes.lon)
+        """Return the Grid of rows and columns alone, with the same mask; reads coordinates."""
+        axes = horizontal_axes(self.axes)
         kept = {
-            name: coord.variable
+            name: coord.variable.compute()
             for name, coord in self.template.coords.items()
             if set(coord.dims) <= {axes.y, axes.x} and not is_temporal(coord)
         }
@@ -260,8 +267,9 @@ class Grid:
             if mine is None or its is None:
                 continue
             apart = np.abs((mine.astype(np.float64) - its + 180.0) % 360.0 - 180.0)
-            step = max(float(np.nanmax(np.abs(np.gradient(mine)))), 1e-3)
-            if np.nanmax(apart, initial=0.0) > _TOLERANCE * 10 * step:
+            steps = [np.abs(np.diff(mine, axis=axis)).ravel() for axis in (0, 1)]
+            step = float(np.nanmax(np.concatenate(steps), initial=1e-3))
+            if np.nanmax(apart, initial=0.0) > _TOLERANCE * step:
                 raise self._mismatch(other, listing(mine), listing(its))
 
     def _mismatch(self, other: Grid, expected: str, found: str) -> GridMismatchError:
@@ -369,11 +377,12 @@ class Grid:
             mask = self.mask[..., None]
         if mask is not None:
             values = restore(values.copy(), np.broadcast_to(mask, values.shape))
+        same = values.shape[1] == steps
         sizes = dict(self.template.sizes)
         if self.axes.time is not None:
             sizes[self.axes.time] = values.shape[1]
         values = values.reshape(*(sizes[d] for d in self.dims), values.shape[-1])
-        return self._rebuild(self._stored(values), same=values.shape[1] == steps)
+        return self._rebuild(self._stored(values), same=same)
 
     def _stored(self, values: np.ndarray) -> dict[Hashable, np.ndarray]:
         """Return the values of each channel as stored, from the canonical (*dims, C)."""
@@ -465,29 +474,7 @@ class Grid:
     def to_json(self) -> str:
         """Return the horizontal Grid as JSON; numbers keep every bit."""
         grid = self.horizontal()
-        coords = [
-            {
-                "name": str(name),
-                "dims": list(coord.dims),
-                "dtype": coord.dtype.str,
-                "values": coord.values.tolist(),
-                "attrs": plain(coord.attrs),
-            }
-            for name, coord in grid.template.coords.items()
-            if coord.dtype.kind in "biufU"
-        ]
-        rows = None if grid.mask is None else ["".join("01"[int(v)] for v in r) for r in grid.mask]
-        axes = {key: getattr(grid.axes, key) for key in ("y", "x", "lat", "lon")}
-        sizes = [grid.template.sizes[axes["y"]], grid.template.sizes[axes["x"]]]
-        return json.dumps(
-            {
-                "axes": axes,
-                "sizes": sizes,
-                "coords": coords,
-                "attrs": plain(grid.template.attrs),
-                "mask": rows,
-            }
-        )
+        return encode(grid.template, grid.axes, grid.mask)
 
     @classmethod
     def from_json(cls, text: str) -> Grid:
@@ -498,24 +485,5 @@ class Grid:
         CheckpointError
             If the text is not such a Grid.
         """
-        try:
-            facts = json.loads(text)
-            axes = horizontal_axes(**facts["axes"])
-            coords = {
-                c["name"]: (c["dims"], np.array(c["values"], dtype=c["dtype"]), c["attrs"])
-                for c in facts["coords"]
-            }
-            shell = xr.DataArray(
-                np.broadcast_to(np.zeros(()), tuple(facts["sizes"])),
-                dims=(axes.y, axes.x),
-                coords=coords,
-                attrs=facts["attrs"],
-            )
-            rows = facts["mask"]
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(
-                f"grid: expected the JSON of Grid.to_json, found {text[:60]!r} "
-                f"({type(error).__name__}: {error}). The file is damaged or of another program."
-            ) from error
-        mask = None if rows is None else np.array([[c == "1" for c in row] for row in rows])
+        shell, axes, mask = decode(text)
         return cls.from_array(shell, axes).with_mask(mask)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Hashable, Mapping
 from typing import Any
 
@@ -9,17 +10,26 @@ import numpy as np
 import xarray as xr
 
 from ..cf.discover import Axes
-from ..errors import AxisError
+from ..errors import AxisError, CheckpointError
 from .geometry import column_order, row_order
 
-__all__ = ["grid_mapping", "horizontal_axes", "is_temporal", "orders", "plain", "ruler_name"]
+__all__ = [
+    "decode",
+    "encode",
+    "grid_mapping",
+    "horizontal_axes",
+    "is_temporal",
+    "orders",
+    "plain",
+    "ruler_name",
+]
 
 _TEMPORAL = ("time", "forecast_reference_time", "forecast_period", "realization")
 
 
-def horizontal_axes(y: str, x: str, lat: str | None, lon: str | None) -> Axes:
+def horizontal_axes(axes: Axes) -> Axes:
     """Return the Axes of rows and columns alone."""
-    return Axes(time=None, y=y, x=x, lat=lat, lon=lon, init=None, lead=None, member=None, notes=())
+    return Axes(y=axes.y, x=axes.x, lat=axes.lat, lon=axes.lon)
 
 
 def ruler_name(obj: xr.DataArray | xr.Dataset, axes: Axes, dim: Hashable) -> Hashable | None:
@@ -100,3 +110,63 @@ def plain(attrs: Mapping[Any, Any]) -> dict[str, Any]:
         for key, value in attrs.items()
         if isinstance(value, str | int | float | list | np.ndarray | np.generic)
     }
+
+
+def encode(template: xr.DataArray | xr.Dataset, axes: Axes, mask: np.ndarray | None) -> str:
+    """Return a horizontal template (y, x), its axes and mask (H, W) as JSON, bits kept.
+
+    Coordinates are lists of numbers (Python writes the shortest text that reads back to the same
+    bits), the mask one string of 0 and 1 per row.
+    """
+    coords = [
+        {
+            "name": str(name),
+            "dims": list(coord.dims),
+            "dtype": coord.dtype.str,
+            "values": coord.values.tolist(),
+            "attrs": plain(coord.attrs),
+        }
+        for name, coord in template.coords.items()
+        if coord.dtype.kind in "biufU"
+    ]
+    rows = None if mask is None else ["".join("01"[int(v)] for v in row) for row in mask]
+    return json.dumps(
+        {
+            "axes": {key: getattr(axes, key) for key in ("y", "x", "lat", "lon")},
+            "sizes": [template.sizes[axes.y], template.sizes[axes.x]],
+            "coords": coords,
+            "attrs": plain(template.attrs),
+            "mask": rows,
+        }
+    )
+
+
+def decode(text: str) -> tuple[xr.DataArray, Axes, np.ndarray | None]:
+    """Return the template, axes and mask written by `encode`.
+
+    Raises
+    ------
+    CheckpointError
+        If the text is something else.
+    """
+    try:
+        facts = json.loads(text)
+        axes = Axes(**facts["axes"])
+        coords = {
+            c["name"]: (c["dims"], np.array(c["values"], dtype=c["dtype"]), c["attrs"])
+            for c in facts["coords"]
+        }
+        shell = xr.DataArray(
+            np.broadcast_to(np.zeros(()), tuple(facts["sizes"])),
+            dims=(axes.y, axes.x),
+            coords=coords,
+            attrs=facts["attrs"],
+        )
+        rows = facts["mask"]
+        mask = None if rows is None else np.array([[c == "1" for c in row] for row in rows])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"grid: expected the JSON of Grid.to_json, found {text[:60]!r} "
+            f"({type(error).__name__}: {error}). The file is damaged or of another program."
+        ) from error
+    return shell, axes, mask

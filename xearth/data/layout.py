@@ -182,7 +182,7 @@ def hollow(obj: xr.DataArray | xr.Dataset, found: Sequence[Channel]) -> Any:
         )
     for coord in shell.coords.values():
         if coord.chunks is None:
-            coord.load()
+            coord.variable.load()  # DataArray.load would compute the coordinates of the coordinate
     return shell
 
 
@@ -234,12 +234,7 @@ def torch_dtype(dtype: Any) -> torch.dtype | None:
 
 def refill(template: xr.DataArray, data: Any) -> xr.DataArray:
     """Return ``template`` with other data of the same dims: name, attrs and encoding are kept."""
-    out = xr.DataArray(
-        data,
-        dims=template.dims,
-        coords=template.coords,
-        name=template.name,
-        attrs=template.attrs,
-    )
+    out = xr.DataArray(data, dims=template.dims, coords=template.coords, attrs=template.attrs)
+    out.name = template.name  # None would become the name of a Dask array in the constructor
     out.encoding = dict(template.encoding)
     return out

@@ -10,7 +10,7 @@ in between.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -325,8 +325,9 @@ class Normalizer:
         True
         """
         try:
-            facts: Mapping[str, Any] = json.loads(text)
-            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()})
+            facts: Any = json.loads(text)
+            fields: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()}
+            return cls(**fields)
         except (AttributeError, TypeError, ValueError) as error:
             raise CheckpointError(
                 f"normalizer: expected the JSON of Normalizer.to_json, found {text[:60]!r} "

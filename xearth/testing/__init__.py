@@ -1,1 +1,1 @@
-"""Room."""
+"""For the tests of programs that use xearth: strategies of labelled fields, and assertions."""
