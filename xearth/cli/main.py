@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 import traceback
+import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
-from ..errors import XearthError
-from . import commands
+from ..errors import XearthError, XearthWarning
+from .commands import demo, forecast, info, train, version
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,7 +80,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = parser().parse_args(argv)
     try:
-        arguments.run(arguments)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            arguments.run(arguments)
     except (XearthError, OSError) as error:
         if arguments.debug:
             traceback.print_exc()
@@ -102,19 +105,30 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def _show_warning(  # noqa: PLR0917 - the signature of warnings.showwarning
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Print what xearth wants a user to know as one line; the rest is for developers."""
+    if issubclass(category, XearthWarning):
+        print(f"note: {one_line(Warning(str(message)))}", file=sys.stderr)
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
     top = argparse.ArgumentParser(
         prog="xearth", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    top.add_argument("--version", action="version", version=commands.version())
+    top.add_argument("--version", action="version", version=version())
     subparsers = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    _add_demo(_command(subparsers, "demo", DEMO, "the whole path on real data", commands.demo))
-    _add_info(_command(subparsers, "info", INFO, "what xearth sees in a file", commands.info))
-    _add_train(_command(subparsers, "train", TRAIN, "train a model on a file", commands.train))
-    _add_forecast(
-        _command(subparsers, "forecast", FORECAST, "forecast from a file", commands.forecast)
-    )
+    _add_demo(_command(subparsers, "demo", DEMO, "the whole path on real data", demo))
+    _add_info(_command(subparsers, "info", INFO, "what xearth sees in a file", info))
+    _add_train(_command(subparsers, "train", TRAIN, "train a model on a file", train))
+    _add_forecast(_command(subparsers, "forecast", FORECAST, "forecast from a file", forecast))
     return top
 
 

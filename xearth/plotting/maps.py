@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.colors import BoundaryNorm
     from matplotlib.figure import Figure, SubFigure
 
-__all__ = ["maps"]
+__all__ = ["draw_maps", "maps"]
 
 
 def maps(
@@ -29,8 +29,7 @@ def maps(
     columns: int = 3,
     limit: float | None = None,
     title: str | None = None,
-    figure: Figure | SubFigure | None = None,
-) -> Figure | SubFigure:
+) -> Figure:
     """Draw a map for each lead; members are averaged, cells without data stay gray.
 
     The coast is the border between cells with and without data, so no map data are needed.
@@ -49,13 +48,11 @@ def maps(
         percentile of the magnitude.
     title : str, optional
         Title of the whole figure.
-    figure : Figure or SubFigure, optional
-        Where to draw. Default: a new figure.
 
     Returns
     -------
-    matplotlib.figure.Figure or matplotlib.figure.SubFigure
-        What was drawn on.
+    matplotlib.figure.Figure
+        The figure.
 
     Raises
     ------
@@ -83,17 +80,30 @@ def maps(
     plt = pyplot()
     axes = discover(field, require=("y", "x"))
     panels = _panels(field, axes, leads)
-    rows = math.ceil(len(panels) / columns)
-    columns = min(columns, len(panels))
-    if figure is None:
-        height, width = (field.sizes[axes.y], field.sizes[axes.x])
-        tall = min(max(3.4 * height / width, 0.8), 3.4) + 0.3
-        figure = plt.figure(figsize=(3.4 * columns + 1.0, tall * rows + 0.9), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    rows, columns = math.ceil(len(panels) / columns), min(columns, len(panels))
+    tall = min(max(3.4 * field.sizes[axes.y] / field.sizes[axes.x], 0.8), 3.4) + 0.3
+    figure = plt.figure(figsize=(3.4 * columns + 1.0, tall * rows + 0.9), layout="constrained")
+    draw_maps(figure, field, leads=leads, columns=columns, limit=limit, title=title)
+    return figure
 
+
+def draw_maps(
+    figure: Figure | SubFigure,
+    field: xr.DataArray,
+    *,
+    leads: Sequence[int] | None = None,
+    columns: int = 3,
+    limit: float | None = None,
+    title: str | None = None,
+) -> None:
+    """Draw what :func:`maps` draws on a part of a figure; same parameters and errors."""
+    axes = discover(field, require=("y", "x"))
+    panels = _panels(field, axes, leads)
+    rows, columns = math.ceil(len(panels) / columns), min(columns, len(panels))
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     norm, cmap = _colors(panels, limit)
     edges = {dim: _edges(field[dim]) for dim in (axes.y, axes.x)}
-    mesh = None
+    mesh: Any = None
     for ax, panel in zip(grid.flat, panels, strict=False):
         mesh = ax.pcolormesh(
             edges[axes.x], edges[axes.y], np.ma.masked_invalid(panel.values), norm=norm, cmap=cmap
@@ -106,13 +116,14 @@ def maps(
         ax.set_visible(False)
     for ax in grid.flat:
         ax.label_outer()
-    bar = {"location": "bottom", "aspect": 40} if rows == 1 else {"shrink": 0.85, "aspect": 30}
+    bar: dict[str, Any] = {"shrink": 0.85, "aspect": 30}
+    if rows == 1:
+        bar = {"location": "bottom", "aspect": 40}
     colorbar = figure.colorbar(mesh, ax=grid, extend="both", pad=0.02, **bar)
     colorbar.set_label(axis_label(field), fontsize=9)
     colorbar.ax.tick_params(labelsize=8)
     if title:
         figure.suptitle(title, fontsize=11)
-    return figure
 
 
 def _panels(field: xr.DataArray, axes: Axes, leads: Sequence[int] | None) -> list[xr.DataArray]:

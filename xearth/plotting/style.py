@@ -11,6 +11,7 @@ that are friendly to colorblind people.
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -60,6 +61,8 @@ def axes_or_new(ax: Axes | None, figsize: tuple[float, float] = (7.2, 4.0)) -> A
 def axis_label(da: xr.DataArray) -> str:
     """Return "name (units)" for an axis or a color bar; the unit 1 is not written.
 
+    Long names are broken into lines of 42 characters.
+
     Examples
     --------
     >>> import xarray as xr
@@ -71,7 +74,7 @@ def axis_label(da: xr.DataArray) -> str:
     pretty = {"degC": "°C", "Celsius": "°C", "degrees_north": "°N", "degrees_east": "°E"}
     units = pretty.get(units, units)
     text = str(name).replace("_", " ")
-    return text if units in ("", "1") else f"{text} ({units})"
+    return textwrap.fill(text if units in ("", "1") else f"{text} ({units})", 42)
 
 
 def is_signed(da: xr.DataArray) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING
 
 import xarray as xr
 
 from ..cf.discover import discover
 from ..verification.indices import nino_index
-from .maps import maps
+from .maps import draw_maps
 from .plume import plume
 from .skill import skill
 from .style import plot_dates, pyplot
@@ -68,8 +69,8 @@ def summary(
         left, right = top.subfigures(1, 2, width_ratios=[1.75, 1.0])
         plume(index, obs, region=region, ax=left.subplots())
         _skill_panels(right, scores)
-    maps(forecast, leads=leads, figure=bottom, title="Mean of the members (gray: no data)")
-    figure.suptitle(_title(forecast), fontsize=13, fontweight="bold")
+    draw_maps(bottom, forecast, leads=leads, title="Mean of the members (gray: no data)")
+    figure.suptitle(textwrap.fill(_title(forecast), 84), fontsize=13, fontweight="bold")
     figure.get_layout_engine().set(h_pad=0.08, w_pad=0.06)
     return figure
 

@@ -1,0 +1,128 @@
+"""What each subcommand does: read its arguments, call the library, say what was written."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import xarray as xr
+
+from ..cf.describe import describe
+from ..cf.discover import discover
+from ..cf.writer import to_cf
+from ..data.windows import Window
+from ..errors import ConfigError, TimeAxisError
+from ..forecasting.io import load
+from .demo import run_demo
+from .files import open_dataset, open_field, writable
+
+if TYPE_CHECKING:
+    import argparse
+
+__all__ = ["demo", "forecast", "info", "train", "version"]
+
+
+def version() -> str:
+    """Return name and version of the installed package."""
+    package = __name__.partition(".")[0]
+    return f"{package} {sys.modules[package].__version__}"
+
+
+def demo(arguments: argparse.Namespace) -> None:
+    """Run the demo and write its two files."""
+    folder = arguments.output_dir
+    paths = [writable(folder / name) for name in ("enso_forecast.nc", "enso_forecast.png")]
+    run_demo(
+        init=arguments.init, members=arguments.members, epochs=arguments.epochs,
+        netcdf=paths[0], figure=paths[1],
+    )  # fmt: skip
+
+
+def info(arguments: argparse.Namespace) -> None:
+    """Print what is recognized in a file."""
+    if arguments.variable is None:
+        dataset = open_dataset(arguments.file)
+        print(describe(dataset))
+    else:
+        print(describe(open_field(arguments.file, arguments.variable)))
+
+
+def train(arguments: argparse.Namespace) -> None:
+    """Train a network on a file and save it."""
+    from ..forecasting.fit import fit
+    from ..models.earthformer import EarthformerConfig
+
+    output = _with_suffix(writable(arguments.output), (".safetensors",), "--output")
+    field = open_field(arguments.file, arguments.variable)
+    window = Window(history=arguments.history, horizon=arguments.horizon)
+    learn = between(field, None, arguments.train_until)
+    choose = between(field, arguments.validate.start, arguments.validate.stop)
+    config = EarthformerConfig.for_data(field, window, like=arguments.like)
+    forecaster = fit(
+        config, learn, window=window, validation=choose, epochs=arguments.epochs,
+        seed=arguments.seed,
+    )  # fmt: skip
+    forecaster.save(output)
+    print(f"wrote {output}")
+
+
+def forecast(arguments: argparse.Namespace) -> None:
+    """Forecast from a file, write CF, and draw maps if asked to."""
+    output = _with_suffix(writable(arguments.output), (".nc", ".zarr"), "--output")
+    picture = writable(arguments.plot) if arguments.plot is not None else None
+    field = open_field(arguments.file, arguments.variable)
+    forecaster = load(arguments.model)
+    result = forecaster.forecast(
+        field, init=arguments.init, members=arguments.members, seed=arguments.seed
+    )
+    to_cf(result, output, title=f"Forecast of {result.name} by {forecaster.name}")
+    print(f"wrote {output}: {_sizes(result)}")
+    if picture is not None:
+        from ..plotting.maps import maps
+
+        maps(result, title=f"{forecaster.name}: mean of the members").savefig(picture, dpi=150)
+        print(f"wrote {picture}")
+
+
+def between(field: xr.DataArray, first: str | None, last: str | None) -> xr.DataArray:
+    """Return the part of `field` from one date to another, both included.
+
+    Raises
+    ------
+    TimeAxisError
+        If a date cannot be read, or nothing lies between them.
+    """
+    name = discover(field, require=("time",)).time
+    span = f"{_stamp(field[name][0])} to {_stamp(field[name][-1])}"
+    ordered = field.sortby(name)
+    try:
+        part = ordered.sel({name: slice(first, last)})
+    except (ValueError, KeyError, TypeError) as error:
+        raise TimeAxisError(
+            f"cannot read the dates {first!r} to {last!r} ({error}); expected YYYY, YYYY-MM or "
+            f"YYYY-MM-DD, within the field's {span}"
+        ) from error
+    if part.sizes[name] == 0:
+        raise TimeAxisError(
+            f"no time step from {first or 'the start'} to {last or 'the end'}; the field goes "
+            f"from {span}"
+        )
+    return part
+
+
+def _stamp(value: xr.DataArray) -> str:
+    return str(value.dt.strftime("%Y-%m-%d").item())
+
+
+def _with_suffix(path: Path, suffixes: tuple[str, ...], option: str) -> Path:
+    if path.suffix not in suffixes:
+        raise ConfigError(
+            f"{option} {str(path)!r}: expected a name ending in {' or '.join(suffixes)}, "
+            f"found {path.suffix or 'none'!r}; rename it, for example {path.stem}{suffixes[0]}"
+        )
+    return path
+
+
+def _sizes(field: Any) -> str:
+    return ", ".join(f"{dim} {size}" for dim, size in field.sizes.items())

@@ -1,0 +1,195 @@
+"""The demo: a real field, a short training, a shipped model, its forecast and its skill.
+
+Every step is a call of a public function; what is here is the order, the years and the words.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from ..cf.describe import describe
+from ..cf.timeaxis import TimeAxis
+from ..cf.writer import to_cf
+from ..data.sources import samples
+from ..data.windows import Window
+from ..forecasting.fit import fit
+from ..forecasting.hindcast import hindcast
+from ..forecasting.io import load
+from ..reference.climatology import Climatology
+from ..reference.lim import LIM
+from ..reference.persistence import DampedPersistence, Persistence
+from ..verification.indices import nino_index
+from ..verification.skill import skill_by_lead
+from .files import writable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["compare", "run_demo", "skill_table"]
+
+WINDOW = Window(history=12, horizon=18)
+
+#: Years that trained the shipped model and fit the references.
+LEARN = slice(None, "1981-12")
+#: Starts whose every lead is verified within 1982-2003.
+STARTS = slice("1981-12", "2002-06")
+
+
+def run_demo(*, init: str, members: int, epochs: int, netcdf: Path, figure: Path) -> None:
+    """Run the whole path and write a CF file and a figure.
+
+    Parameters
+    ----------
+    init : str
+        Last observed month of the forecast.
+    members : int
+        Size of the ensemble.
+    epochs : int
+        Length of the short training.
+    netcdf, figure : pathlib.Path
+        Files to write.
+
+    Raises
+    ------
+    TimeAxisError
+        If the sample data do not hold `init`, or less than a year before it.
+    """
+    begin = time.monotonic()
+    for path in (netcdf, figure):
+        writable(path)
+    sst = samples.open("kaplan_sst").load()
+    TimeAxis.from_array(sst["time"]).locate(init)
+
+    _headline("The data: sea-surface temperature of the tropical Pacific, Kaplan et al. 1998")
+    print(describe(sst))
+
+    _headline(f"A short training ({epochs} epochs), to see that it works. Its network is not kept:")
+    _short_training(sst, epochs)
+
+    _headline(f"The forecast of the shipped model enso-small from {init}, {members} members")
+    model = load("enso-small")
+    forecast = model.forecast(sst, init=init, members=members)
+    print(_index_lines(nino_index(forecast)))
+
+    _headline("Its skill on 1982-2003, beside forecasts that need no network")
+    forecasters = {"enso-small": model, **_references(sst.sel(time=LEARN))}
+    scores = compare(forecasters, sst, STARTS)
+    print(skill_table(scores))
+    print(
+        "Nino3.4 anomaly of single months. The references and the network learned from 1856-1981;\n"
+        "1982-2003 also chose the network's settings, so its numbers are a little flattering."
+    )
+
+    _headline("Files")
+    to_cf(forecast, netcdf, title=f"ENSO forecast from {init} by enso-small of xearth")
+    print(f"wrote {netcdf} (CF-1.11)")
+    from ..plotting.summary import summary
+
+    summary(forecast, sst, scores).savefig(figure, dpi=150)
+    print(f"wrote {figure}")
+    print(f"\ndone in {time.monotonic() - begin:.0f} s")
+
+
+def compare(forecasters: dict[str, Any], obs: xr.DataArray, starts: slice) -> xr.Dataset:
+    """Return the Nino3.4 scores by lead of several forecasters on the same starts.
+
+    Parameters
+    ----------
+    forecasters : dict of str to Forecaster
+        Forecasters by the name they get in the table.
+    obs : xarray.DataArray
+        Observed field (time, y, x): initial states and truth.
+    starts : slice
+        First and last start, as dates.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``correlation`` and ``rmse`` with dimensions (forecaster, lead).
+    """
+    truth = nino_index(obs)
+    tables = []
+    for forecaster in forecasters.values():
+        index = nino_index(hindcast(forecaster, obs, init=starts)).compute()
+        tables.append(skill_by_lead(index, truth, scores=("correlation", "rmse")))
+    names = pd.Index(list(forecasters), name="forecaster")
+    return xr.concat(tables, names, coords="minimal", compat="override", combine_attrs="override")
+
+
+def skill_table(scores: xr.Dataset) -> str:
+    """Return the text table of `scores` (forecaster, lead): correlation, then RMSE.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> scores = xr.Dataset(
+    ...     {"correlation": (("forecaster", "lead"), [[0.9], [float("nan")]]),
+    ...      "rmse": (("forecaster", "lead"), [[0.25], [0.8]], {"units": "K"})},
+    ...     {"forecaster": ["LIM", "climatology"], "lead": ("lead", [1], {"units": "months"})},
+    ... )
+    >>> print(skill_table(scores))
+                 correlation              RMSE (K)
+      lead         LIM climatology         LIM climatology
+         1        0.90           -        0.25        0.80
+    """
+    names = [str(name) for name in scores["forecaster"].values]
+    width = max(11, *(len(name) for name in names))
+    units = scores["rmse"].attrs.get("units", "K")
+    block = (width + 1) * len(names)
+    lines = [
+        f"{'':6}{'correlation':>{width + 1}}".ljust(6 + block)
+        + f"{f'RMSE ({units})':>{width + 1}}",
+        f"{'lead':>6}" + "".join(f" {name:>{width}}" for name in names * 2),
+    ]
+    for lead in scores["lead"].values:
+        row = scores.sel(lead=lead)
+        cells = [*row["correlation"].values, *row["rmse"].values]
+        lines.append(
+            f"{int(lead):>6}"
+            + "".join(f" {'-' if np.isnan(x) else format(x, '.2f'):>{width}}" for x in cells)
+        )
+    return "\n".join(lines)
+
+
+def _short_training(sst: xr.DataArray, epochs: int) -> None:
+    """Train a small network on the years that train, with a progress bar."""
+    from ..models.earthformer import EarthformerConfig
+
+    config = EarthformerConfig.for_data(sst, WINDOW, like="icar_enso")
+    fit(
+        config, sst.sel(time=LEARN), window=WINDOW, epochs=epochs,
+        validation=sst.sel(time=slice("1982-01", "1989-12")),
+    )  # fmt: skip
+
+
+def _references(train: xr.DataArray) -> dict[str, Any]:
+    """Return the forecasts that any model has to beat, fit on `train`."""
+    horizon = WINDOW.horizon
+    return {
+        "LIM": LIM.fit(train, horizon=horizon),
+        "damped pers.": DampedPersistence.fit(train, horizon=horizon),
+        "persistence": Persistence.fit(train, horizon=horizon),
+        "climatology": Climatology.fit(train, horizon=horizon),
+    }
+
+
+def _headline(text: str) -> None:
+    print(f"\n{text}\n{'-' * len(text)}", flush=True)
+
+
+def _index_lines(index: xr.DataArray) -> str:
+    """Return Nino3.4 by valid month: mean and 5-95 % of the members."""
+    index = index.isel(init=0) if "init" in index.dims else index
+    lines = [f"{'lead':>6}  {'month':8} {'mean':>6}   5-95 % of the members (K)"]
+    for lead in index["lead"].values:
+        one = index.sel(lead=lead)
+        low, high = np.percentile(one.values, [5, 95])
+        month = one["valid_time"].dt.strftime("%b %Y").item()
+        mean = float(one.mean())
+        lines.append(f"{int(lead):>6}  {month:8} {mean:+6.2f}   {low:+.2f} to {high:+.2f}")
+    return "\n".join(lines)
