@@ -411,9 +411,10 @@ def convert_array(da: xr.DataArray, target: str) -> xr.DataArray:
     found.attrs = {**da.attrs, "units": target}
     if (scale, offset) != (1.0, 0.0):
         found.encoding = {}
-        for key in _SCALED_ATTRS:
-            if key in found.attrs:
-                found.attrs[key] = np.asarray(found.attrs[key]) * scale + offset
+        for key in [k for k in _SCALED_ATTRS if k in found.attrs]:
+            ends = np.asarray(found.attrs.pop(key))
+            if ends.dtype.kind == "f" or "scale_factor" not in da.encoding:
+                found.attrs[key] = ends * scale + offset  # else it counts in the packing, now gone
     return found
 
 

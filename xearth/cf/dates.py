@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
 import cftime
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .timeaxis import TimeAxis
 
 _DATE = re.compile(
-    r"(?P<year>-?\d{4,})(?:-?(?P<month>\d{2})(?:-?(?P<day>\d{2})"
+    r"(?P<year>-?(?:\d{4}|\d{5,}(?=-|$)))(?:-?(?P<month>\d{2})(?:-?(?P<day>\d{2})"
     r"(?:[T ](?P<hour>\d{2})(?::?(?P<minute>\d{2})(?::?(?P<second>\d{2})"
     r"(?:\.(?P<fraction>\d{1,9}))?)?)?)?)?)?Z?$"
 )
@@ -82,6 +82,8 @@ def parts(when: Any) -> tuple[int, ...]:
         if np.isnat(when):
             raise TimeAxisError("Cannot look for NaT on a time axis. Give a date.")
         when = str(when)
+    if isinstance(when, datetime) and when.tzinfo is not None:
+        when = when.astimezone(UTC)  # stamps of data are in UTC
     if isinstance(when, cftime.datetime | datetime):
         return (
             when.year, when.month, when.day, when.hour, when.minute, when.second,
@@ -144,7 +146,7 @@ def locate(axis: TimeAxis, when: Any) -> int:
         first = ", ".join(str(v) for v in axis.values[axis.order[low : low + _SHOWN]])
         raise TimeAxisError(
             f"{when!r} means {high - low} stamps of {axis.name!r}: {first}, ... Give the date as "
-            "finely as the axis has it, or a slice where several are wanted."
+            f"finely as the axis has it, or slice({when!r}, {when!r}) where all are wanted."
         )
     raise TimeAxisError(_not_found(axis, when, int(low)))
 

@@ -181,6 +181,9 @@ class _Search:
         time = self._time()
         taken = {time, y, x}
         init, lead, member = (self._forecast(kind, taken) for kind in ("init", "lead", "member"))
+        if init is None and "time" not in self.given and self._is_start(time, lead):
+            self.notes.append(f"init: {time!r} by the 2-D valid time on ({time!r}, {lead!r})")
+            time, init = None, time
         notes = sorted(self.notes, key=lambda note: not note.endswith(_WEAK_END))
         return Axes(time, y, x, lat, lon, init, lead, member, tuple(notes))
 
@@ -315,6 +318,16 @@ class _Search:
         raise AxisError(
             f"{kind}={name!r} of {_label(self.obj)} has dims {dims}; expected one. Select a "
             "single start (or lead) first, or name a 1-D coordinate."
+        )
+
+    def _is_start(self, time: str | None, lead: str | None) -> bool:
+        """Tell whether a 1-D time is the start of forecasts: a valid time lies on it and a lead."""
+        if time is None or lead is None:
+            return False
+        return any(
+            set(self.obj.coords[clue.name].dims) == {time, lead}
+            for clue in self.candidates["time"]
+            if clue.name in self.obj.coords
         )
 
     def _forecast(self, kind: str, taken: set[str | None]) -> str | None:

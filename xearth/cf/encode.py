@@ -38,6 +38,7 @@ _METHOD_NAMES = {
     "member": "realization",
     "valid_time": "time",
 }
+_PACKED_ATTRS = ("valid_min", "valid_max", "valid_range")
 # One entry of cell_methods: its names, the method, and what belongs to it.
 _METHOD = re.compile(r"(?:\w+: )+(?!\w+:)[^:()]*(?:\([^)]*\))?(?=\s\w+:|$)")
 _REFERENCES = ("ancillary_variables", "grid_mapping", "bounds", "climatology", "coordinates")
@@ -222,12 +223,28 @@ def _encode_one(ds: xr.Dataset, name: str, time_units: str) -> None:
         encoding = {"_FillValue": None}
     else:
         encoding = packing(ds[name])
+        if _was_packed_otherwise(variable.encoding, encoding):
+            ends = {k: np.asarray(attrs[k]) for k in _PACKED_ATTRS if k in attrs}
+            for key in [k for k, v in ends.items() if v.dtype.kind in "iu"]:
+                attrs.pop(key)  # it counted in the packing of the source
+    if "standard_name" not in attrs and not attrs.get("long_name"):
+        attrs["long_name"] = name.replace("_", " ")
     if attrs.get("axis") not in (None, "T", "X", "Y", "Z"):
         attrs.pop("axis")
     if "grid_mapping" in variable.encoding:
         encoding["grid_mapping"] = variable.encoding["grid_mapping"]
     _clean(attrs)
     ds[name].encoding = encoding
+
+
+def _was_packed_otherwise(source: Mapping[Any, Any], now: Mapping[str, Any]) -> bool:
+    """Tell whether the packing of the source is not the one that is written."""
+    if not {"scale_factor", "add_offset"} & set(source):
+        return False
+    if "scale_factor" not in now or np.dtype(source.get("dtype", "f8")) != np.dtype(now["dtype"]):
+        return True
+    defaults = {"scale_factor": 1.0, "add_offset": 0.0}
+    return any(np.float32(source.get(k, d)) != np.float32(now[k]) for k, d in defaults.items())
 
 
 def time_encoding(coord: xr.DataArray, time_units: str) -> dict[str, Any]:

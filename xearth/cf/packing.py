@@ -36,11 +36,11 @@ def packing(da: xr.DataArray) -> dict[str, Any]:
     if da.dtype.kind != "f":
         return _integers(da, source)
     if "scale_factor" not in source and "add_offset" not in source:
-        return {"dtype": str(da.dtype), "_FillValue": _fill(da)}
+        return unpacked(da)
     if kind.kind not in "iu" or kind.itemsize > 2:
-        return {"dtype": str(da.dtype), "_FillValue": _fill(da)}
+        return unpacked(da)
     if kind == np.uint16 and da.chunks is not None:  # int16 may not hold what is not yet known
-        return {"dtype": str(da.dtype), "_FillValue": _fill(da)}
+        return unpacked(da)
     scale = da.dtype.type(source.get("scale_factor", 1.0))
     offset = da.dtype.type(source.get("add_offset", 0.0))
     found = {
@@ -52,12 +52,13 @@ def packing(da: xr.DataArray) -> dict[str, Any]:
     found["_FillValue"] = np.dtype(found["dtype"]).type(limits.min)
     low, high = (offset + scale * p for p in (limits.min + 1, limits.max))
     if not _fits(da, min(low, high), max(low, high)):
-        return {"dtype": str(da.dtype), "_FillValue": _fill(da)}
+        return unpacked(da)
     return found
 
 
-def _fill(da: xr.DataArray) -> Any:
-    return _FILL.get(str(da.dtype))
+def unpacked(da: xr.DataArray) -> dict[str, Any]:
+    """Give the encoding of floats as they are."""
+    return {"dtype": str(da.dtype), "_FillValue": _FILL.get(str(da.dtype))}
 
 
 def _integers(da: xr.DataArray, source: dict[Any, Any]) -> dict[str, Any]:

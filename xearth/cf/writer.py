@@ -21,7 +21,7 @@ from .dates import undecoded
 from .discover import discover, find_axes
 from .encode import CONVENTIONS, encode, time_encoding
 from .layout import from_file_layout, to_file_layout
-from .packing import guarded
+from .packing import guarded, unpacked
 from .timeaxis import Step, TimeAxis
 
 __all__ = ["from_cf", "to_cf"]
@@ -98,11 +98,10 @@ def to_cf(
     step = _step(laid)
     laid = _ordered(encode(laid, on_file, step), on_file.y, on_file.x)
     laid = _with_time_bounds(laid, step)
-    for name in laid.data_vars:
-        laid[name] = guarded(laid[name])
+    safe = laid.assign({name: guarded(laid[name]) for name in laid.data_vars})
     if target is not None:
-        _atomically(target, laid)
-    return laid
+        _atomically(target, _zarr(laid) if target.suffix == ".zarr" else _netcdf(safe))
+    return safe
 
 
 def from_cf(path: str | os.PathLike[str] | xr.Dataset) -> xr.Dataset:
@@ -288,11 +287,9 @@ def _edges(time: xr.DataArray, step: Step) -> np.ndarray | None:
     return calendar.decode(np.stack([calendar.month_start(first), calendar.month_start(last)], -1))
 
 
-def _atomically(target: Path, ds: xr.Dataset) -> None:
+def _atomically(target: Path, write: Callable[[Path], None]) -> None:
     """Write under a temporary name beside the target, then rename."""
-    write: Callable[[Path], None]
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}{target.suffix}")
-    write = _zarr(ds) if target.suffix == ".zarr" else _netcdf(ds)
     try:
         write(temporary)
         if target.suffix == ".zarr" and target.exists():
@@ -332,6 +329,13 @@ def _netcdf(ds: xr.Dataset) -> Callable[[Path], None]:
 
 def _zarr(ds: xr.Dataset) -> Callable[[Path], None]:
     def write(path: Path) -> None:
-        ds.to_zarr(path, mode="w-", consolidated=False)
+        # Unpacked: a Zarr store keeps the scale as a JSON number, so float32 would come back as
+        # float64; its compression makes up for the packing.
+        plain = ds.copy()
+        for variable in plain.data_vars.values():
+            if "scale_factor" in variable.encoding:
+                variable.encoding = {**variable.encoding, **unpacked(variable)}
+                del variable.encoding["scale_factor"], variable.encoding["add_offset"]
+        plain.to_zarr(path, mode="w-", consolidated=False)
 
     return write
