@@ -13,7 +13,7 @@ from ..units import convert_array, is_difference
 
 __all__ = ["Dims", "finish", "mean_over", "pair", "reduced_dims", "root"]
 
-Dims = Hashable | Iterable[Hashable] | None
+Dims = str | Iterable[Hashable] | None
 
 
 def pair(forecast: xr.DataArray, obs: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
@@ -64,8 +64,7 @@ def reduced_dims(array: xr.DataArray, dim: Dims) -> list[Hashable]:
     """
     if dim is None:
         return list(array.dims)
-    one = isinstance(dim, str) or not isinstance(dim, Iterable)
-    dims: list[Hashable] = [dim] if one else list(dim)
+    dims: list[Hashable] = [dim] if isinstance(dim, str) else list(dim)
     absent = [name for name in dims if name not in array.dims]
     if absent:
         raise AxisError(

@@ -59,8 +59,8 @@ def open(name: str, *, chunks: Any = None) -> xr.DataArray | xr.Dataset:
     name : str
         One of :func:`available`.
     chunks : optional
-        Dask chunks as in :func:`xarray.open_dataset`; ``{}`` takes those of the file.
-        By default xarray's own lazy arrays are used: nothing is read before it is needed.
+        Dask chunks as in :meth:`xarray.Dataset.chunk`; ``{}`` makes one chunk. By default
+        xarray's own lazy arrays are used. Either way nothing is read before it is needed.
 
     Returns
     -------
@@ -87,11 +87,13 @@ def open(name: str, *, chunks: Any = None) -> xr.DataArray | xr.Dataset:
         )
     path = FOLDER / f"{name}.nc"
     try:
-        ds = xr.open_dataset(path, engine="netcdf4", chunks=chunks, decode_coords="all")
+        ds = xr.open_dataset(path, engine="netcdf4", decode_coords="all")
     except (OSError, ValueError) as error:
         raise SourceError(
             f"sample {name!r} cannot be read from {path.name}: {error}. Install xearth again."
         ) from error
+    if chunks is not None:
+        ds = ds.chunk(chunks)
     if len(ds.data_vars) > 1:
         return ds
     (variable,) = ds.data_vars
