@@ -17,12 +17,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 __all__ = ["PUBLISHED", "Schedule", "no_decay_names", "parameter_groups"]
 
@@ -82,13 +83,17 @@ class Schedule:
 
     def optimizer(self, module: nn.Module) -> torch.optim.AdamW:
         """Return AdamW over the two groups of ``module``'s parameters."""
-        return torch.optim.AdamW(parameter_groups(module, self.weight_decay), lr=self.lr)
+        from torch.optim import AdamW
+
+        return AdamW(parameter_groups(module, self.weight_decay), lr=self.lr)
 
     def scheduler(
         self, optimizer: torch.optim.Optimizer, total: int
     ) -> torch.optim.lr_scheduler.LambdaLR:
         """Return the learning rate of a run of ``total`` steps, to be stepped once per step."""
-        return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.factor(step, total))
+        from torch.optim.lr_scheduler import LambdaLR
+
+        return LambdaLR(optimizer, lambda step: self.factor(step, total))
 
 
 PUBLISHED: dict[str, Schedule] = {
@@ -103,6 +108,8 @@ PUBLISHED: dict[str, Schedule] = {
 
 def no_decay_names(module: nn.Module) -> list[str]:
     """Return the names of the parameters that are not decayed, in the order of the module."""
+    from torch import nn
+
     norms = {
         f"{prefix}.{name}" if prefix else name
         for prefix, part in module.named_modules()

@@ -1,0 +1,395 @@
+r"""A trained network as a forecaster: labelled history in, labelled forecast out.
+
+Notation: :math:`S` networks share one configuration. Network :math:`s` reads the normalized
+history :math:`X` and gives the mean :math:`\mu_s` and factors :math:`L_{s,k}` of a low-rank
+Gaussian (:mod:`xearth.models.heads`), added to the first guess :math:`g(X)` if there is one.
+Member :math:`m` comes from network :math:`s = m \bmod S` with draws of its own,
+
+.. math:: Y_m = g(X) + \mu_s + \sum_k z_{m,k} L_{s,k}, \qquad z_{m,k} \sim \mathcal{N}(0, 1),
+
+where :math:`z_m` depends on the seed, the init and :math:`m` alone: a member is the same
+whatever the number of members or of inits asked for. Without members the forecast is the mean
+:math:`g(X) + \frac{1}{S}\sum_s \mu_s`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from ..cf.attrs import append_history
+from ..cf.forecast_coords import forecast_coords
+from ..cf.timeaxis import Step
+from ..data.grid import Grid
+from ..data.normalize import Normalizer, packing
+from ..data.windows import Window
+from ..errors import CheckpointError, ConfigError, LeadError
+from .firstguess import FittedGuess
+from .history import Histories, read_histories
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..models.config import EarthformerConfig
+    from ..models.heads import Head, Prediction
+    from ..reference.protocol import Forecaster
+
+__all__ = ["NetworkForecaster", "forecast"]
+
+_KEPT = ("standard_name", "units", "units_metadata", "cell_methods")
+_BATCH = 16  # inits at once: small enough for a laptop, large enough to fill its cores
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class NetworkForecaster:
+    """One or more trained networks with all that is needed to forecast from labelled data.
+
+    Made by :func:`xearth.fit` and :func:`xearth.load`; kept by :meth:`save`.
+
+    Parameters
+    ----------
+    config : EarthformerConfig
+        Of every network.
+    states : tuple of dict of Tensor
+        The weights of each network.
+    head : Point or LowRankGaussian
+        How the output is read.
+    grid : Grid
+        Rows, columns and mask of the training data.
+    normalizer : Normalizer
+        Fitted to the training period.
+    window : Window
+        History and horizon.
+    step : Step
+        Of the time axis.
+    required : array of bool (H, W)
+        Cells that were never missing in training, so may not be missing now.
+    guess : FittedGuess, optional
+        First guess.
+    season : bool
+        Whether the networks read the time of year.
+    name : str
+    provenance : mapping
+        Training period, validation, seeds, versions, data: plain values.
+    metrics : mapping
+        What was measured in training: plain values.
+    """
+
+    config: EarthformerConfig
+    states: tuple[dict[str, torch.Tensor], ...]
+    head: Head
+    grid: Grid
+    normalizer: Normalizer
+    window: Window
+    step: Step
+    required: np.ndarray
+    guess: FittedGuess | None = None
+    season: bool = False
+    name: str = "network"
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        C = len(self.normalizer.variables)
+        size = (*self.grid.shape, C + (2 if self.season else 0))
+        expected = {
+            "input_shape": (self.window.history, *size),
+            "target_shape": (self.window.horizon, *size[:2], self.head.out_channels(C)),
+        }
+        found = {key: tuple(getattr(self.config, key)) for key in expected}
+        if found != expected:
+            raise ConfigError(
+                f"forecaster {self.name!r}: grid, window and head need a network of {expected}, "
+                f"found {found}. Use for_data() or for_shape() to size the configuration."
+            )
+        if not self.states:
+            raise ConfigError(f"forecaster {self.name!r}: expected at least one network, found 0")
+
+    def __repr__(self) -> str:
+        period = self.provenance.get("training_period", "unknown period")
+        return (
+            f"<NetworkForecaster {self.name!r}: {len(self.states)} x "
+            f"{type(self.config).__name__.removesuffix('Config')}, {self.history} -> "
+            f"{self.horizon} x {self.step} of {', '.join(self.normalizer.variables)} on "
+            f"{self.grid.summary()}; trained on {period}>"
+        )
+
+    @property
+    def history(self) -> int:
+        """Number of steps needed up to and including the init."""
+        return self.window.history
+
+    @property
+    def horizon(self) -> int:
+        """Number of leads."""
+        return self.window.horizon
+
+    @cached_property
+    def networks(self) -> tuple[torch.nn.Module, ...]:
+        """The networks, ready to be evaluated.
+
+        Raises
+        ------
+        CheckpointError
+            If weights do not fit the configuration.
+        """
+        built = []
+        for state in self.states:
+            network = self.config.build()
+            try:
+                network.load_state_dict(state, strict=True)
+            except RuntimeError as error:
+                raise CheckpointError(
+                    f"forecaster {self.name!r}: its weights do not fit its configuration: {error}"
+                ) from error
+            built.append(network.eval().requires_grad_(False))
+        return tuple(built)
+
+    def forecast(
+        self,
+        history: xr.DataArray | xr.Dataset,
+        *,
+        init: Any = None,
+        members: int | None = None,
+        seed: int = 0,
+        leads: int | None = None,
+        device: Any = None,
+        progress: bool = False,
+    ) -> Any:
+        """Forecast from labelled data.
+
+        Parameters
+        ----------
+        history : DataArray or Dataset (time, lat, lon)
+            Observations on the grid of the training data, in either orientation and longitude
+            convention, in any units that convert.
+        init : str, datetime, slice or sequence, optional
+            Times of the last observed step; default the last of ``history``.
+        members : int, optional
+            Size of the ensemble; default the mean forecast, without a ``member`` dimension.
+        seed : int
+            Of the members.
+        leads : int, optional
+            How many leads to return, from the first; default all.
+        device : optional
+            As in torch; default the CPU.
+        progress : bool
+            Show a progress bar over inits.
+
+        Returns
+        -------
+        DataArray or Dataset (init, lead[, member], y, x)
+            In the units, orientation and longitude convention of ``history``, missing where the
+            training data were always missing; with ``valid_time`` (init, lead).
+
+        Raises
+        ------
+        AxisError, TimeAxisError
+            No time axis, another step, no such init, or a gap in its history.
+        UnitsError
+            Units that do not convert, or absolute values for a model of anomalies.
+        GridMismatchError
+            Another grid than that of the training data.
+        MissingDataError
+            Missing values where the training data had none, or a missing variable.
+        LeadError
+            A lead beyond the horizon, or an impossible number of members.
+        """
+        count = self._leads(leads)
+        self._check_members(members)
+        past = read_histories(self, history, init)
+        values = self._run(past, members=members, seed=seed, device=device, progress=progress)
+        return self._label(values[:, :count], past, members)
+
+    # -- checks -----------------------------------------------------------------------------------
+
+    def _leads(self, leads: int | None) -> int:
+        """Return how many leads are asked for."""
+        return self.horizon if leads is None else _checked_leads(leads, self)
+
+    def _check_members(self, members: int | None) -> None:
+        if members is None:
+            return
+        if isinstance(members, bool) or not isinstance(members, int | np.integer) or members < 1:
+            raise LeadError(f"members={members!r}: expected None or a whole number of at least 1")
+        if not self.head.rank and members > len(self.states):
+            raise LeadError(
+                f"members={members}: {self.name!r} has {len(self.states)} networks that each give "
+                "one field, so at most as many members. Train with a distributional head "
+                "(LowRankGaussian) or more networks, or leave members out for the mean forecast."
+            )
+
+    # -- numbers ----------------------------------------------------------------------------------
+
+    def _run(
+        self,
+        past: Histories,
+        *,
+        members: int | None,
+        seed: int,
+        device: Any,
+        progress: bool,
+    ) -> np.ndarray:
+        """Return normalized forecasts (I, L[, M], H, W, C), float32."""
+        import torch
+        from tqdm.auto import tqdm
+
+        count = len(past.positions)
+        parts = []
+        with torch.inference_mode(), tqdm(total=count, disable=not progress, unit="init") as bar:
+            for start in range(0, count, _BATCH):
+                rows = slice(start, min(start + _BATCH, count))
+                guess, predictions = self._predict(past, rows, device)
+                if members is None:
+                    mean = torch.stack([p.mean for p in predictions]).mean(0)
+                    parts.append(guess + mean.cpu().numpy())
+                else:
+                    fields = self._members(predictions, past.keys[rows], members, seed)
+                    parts.append(guess[:, :, None] + fields)
+                bar.update(rows.stop - rows.start)
+        return np.concatenate(parts)
+
+    def _predict(
+        self, past: Histories, rows: slice, device: Any
+    ) -> tuple[np.ndarray, list[Prediction]]:
+        """Return the first guess (n, L, H, W, C) and each network's departure from it."""
+        x, network_input, season = past.batch(rows)
+        guess: np.ndarray = np.zeros((1, 1, 1, 1, 1), dtype=np.float32)
+        if self.guess is not None:
+            guess = self.guess(x, season)
+        network_input = network_input.to(device)
+        outputs = [network.to(device)(network_input) for network in self.networks]
+        return guess, [self.head.predict(output) for output in outputs]
+
+    def _members(
+        self, predictions: list[Prediction], keys: np.ndarray, members: int, seed: int
+    ) -> np.ndarray:
+        """Return the members (n, L, M, H, W, C) of a batch."""
+        import torch
+
+        fields = []
+        for m in range(members):
+            prediction = predictions[m % len(predictions)]
+            draws = [
+                np.random.default_rng([seed, int(key), m]).standard_normal(self.head.rank)
+                for key in keys
+            ]
+            z = torch.as_tensor(np.stack(draws), dtype=prediction.mean.dtype)
+            fields.append(prediction.member(z.to(prediction.mean.device)).cpu().numpy())
+        return np.stack(fields, 2)
+
+    # -- labels -----------------------------------------------------------------------------------
+
+    def _label(self, values: np.ndarray, past: Histories, members: int | None) -> Any:
+        """Return normalized values (I, L[, M], H, W, C) as the labelled forecast."""
+        coords = forecast_coords(past.axis, past.positions, values.shape[1], members=members)
+        dims = ("init", "lead") if members is None else ("init", "lead", "member")
+        a, b = self.normalizer.affine(past.source)
+        fields = {}
+        for c, variable in enumerate(past.variables):
+            f, o = packing(variable)
+            stored = (values[..., c].astype(np.float64) - b[c]) / a[c]
+            dtype = variable.dtype if variable.dtype.kind == "f" else np.dtype(np.float32)
+            physical = (stored * f + o).astype(dtype)
+            fields[variable.name] = past.grid.label(
+                physical, dims, coords=coords, name=variable.name, attrs=self._attrs(variable)
+            )
+        if isinstance(past.source, xr.DataArray):
+            return next(iter(fields.values()))
+        return xr.Dataset(fields)
+
+    def _attrs(self, variable: xr.DataArray) -> dict[str, Any]:
+        attrs = {key: variable.attrs[key] for key in _KEPT if key in variable.attrs}
+        what = variable.attrs.get("long_name", variable.name or "value")
+        attrs["long_name"] = f"{what}, forecast by {self.name}"
+        attrs["forecaster"] = self.name
+        if "base_period" in variable.attrs:
+            attrs["base_period"] = variable.attrs["base_period"]
+        if "training_period" in self.provenance:
+            attrs["training_period"] = self.provenance["training_period"]
+        return append_history(attrs, f"forecast by {self!r}")
+
+    # -- storage ----------------------------------------------------------------------------------
+
+    def save(self, path: str | Path) -> Path:
+        """Write everything to one safetensors file, whole or not at all.
+
+        Raises
+        ------
+        CheckpointError
+            If the folder does not exist.
+        """
+        from .io import save
+
+        return save(self, path)
+
+
+def _checked_leads(leads: int, forecaster: Forecaster) -> int:
+    """Return ``leads`` if the forecaster has as many."""
+    whole = isinstance(leads, int | np.integer) and not isinstance(leads, bool)
+    if not whole or not 1 <= leads <= forecaster.horizon:
+        raise LeadError(
+            f"leads={leads!r}: expected a whole number from 1 to {forecaster.horizon}, the horizon "
+            f"of {forecaster.name!r}. Ask for fewer leads, or train with a longer horizon."
+        )
+    return int(leads)
+
+
+def forecast(
+    history: xr.DataArray | xr.Dataset,
+    model: Forecaster | str | Path,
+    *,
+    init: Any = None,
+    members: int | None = None,
+    seed: int = 0,
+    leads: int | None = None,
+    progress: bool = False,
+) -> Any:
+    """Forecast from labelled data with a forecaster, a saved one or a shipped one.
+
+    Parameters
+    ----------
+    history : DataArray or Dataset (time, lat, lon)
+        Observations.
+    model : Forecaster, path or str
+        A network or reference forecaster, the path of a saved one, or the name of a shipped one.
+    init : str, datetime, slice or sequence, optional
+        Times of the last observed step; default the last of ``history``.
+    members : int, optional
+        Size of the ensemble; default the mean forecast, without a ``member`` dimension.
+    seed : int
+        Of the members: member k is the same for any number of members.
+    leads : int, optional
+        How many leads to return, from the first; default all.
+    progress : bool
+        Show a progress bar over inits.
+
+    Returns
+    -------
+    DataArray or Dataset (init, lead[, member], y, x)
+        See :meth:`NetworkForecaster.forecast`, also for what it raises.
+
+    Examples
+    --------
+    >>> from xearth.data.sources import samples
+    >>> sst = samples.open("kaplan_sst")
+    >>> fc = forecast(sst, "enso-small", init="1997-06", members=2)
+    >>> fc.dims
+    ('init', 'lead', 'member', 'lat', 'lon')
+    """
+    from .io import forecaster_of
+
+    forecaster = forecaster_of(model)
+    if isinstance(forecaster, NetworkForecaster):
+        return forecaster.forecast(
+            history, init=init, members=members, seed=seed, leads=leads, progress=progress
+        )
+    count = None if leads is None else _checked_leads(leads, forecaster)
+    made = forecaster.forecast(history, init=init, members=members, seed=seed)
+    return made.isel(lead=slice(count))

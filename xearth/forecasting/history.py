@@ -1,0 +1,171 @@
+"""Labelled histories as a forecaster reads them, checked before anything is computed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import xarray as xr
+
+from ..cf.discover import discover
+from ..cf.timeaxis import Step, TimeAxis
+from ..data.grid import Grid
+from ..data.loader import Windows
+from ..data.masks import require_valid
+from ..data.normalize import Normalizer
+from ..data.windows import Window
+from ..errors import AxisError, MissingDataError, TimeAxisError
+from .inputs import Reader
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["Histories", "read_histories"]
+
+
+class Reads(Protocol):
+    """What of a forecaster decides how a history is read."""
+
+    @property
+    def name(self) -> str:
+        """Its name, for messages."""
+
+    @property
+    def grid(self) -> Grid:
+        """Rows, columns and mask."""
+
+    @property
+    def normalizer(self) -> Normalizer:
+        """Statistics with units."""
+
+    @property
+    def window(self) -> Window:
+        """History and horizon."""
+
+    @property
+    def step(self) -> Step:
+        """Of the time axis."""
+
+    @property
+    def required(self) -> np.ndarray:
+        """Cells (H, W) that may not be missing."""
+
+    @property
+    def season(self) -> bool:
+        """Whether the time of year is read."""
+
+
+@dataclass(frozen=True, eq=False)
+class Histories:
+    """The histories of some inits.
+
+    Parameters
+    ----------
+    source : DataArray or Dataset
+        The data they come from; a Dataset holds the forecaster's variables in its order.
+    reader : Reader
+    positions : array of int (I,)
+        Of the inits, on the time axis.
+    grid : Grid
+        Of the data, seen in the orientation of the forecaster, with the forecaster's mask.
+    required : array of bool (H, W)
+    """
+
+    source: xr.DataArray | xr.Dataset
+    reader: Reader
+    positions: np.ndarray
+    grid: Grid
+    required: np.ndarray
+
+    @property
+    def axis(self) -> TimeAxis:
+        """The time axis of the data."""
+        return self.reader.windows.axis
+
+    @property
+    def keys(self) -> np.ndarray:
+        """A non-negative number per init that depends on its time alone."""
+        return self.axis.microseconds[self.positions].astype(np.int64) % 2**62
+
+    @property
+    def variables(self) -> tuple[xr.DataArray, ...]:
+        """The variables, in the order of the channels."""
+        if isinstance(self.source, xr.DataArray):
+            return (self.source,)
+        return tuple(self.source[name] for name in self.source.data_vars)
+
+    def batch(self, rows: slice) -> tuple[np.ndarray, Tensor, np.ndarray]:
+        """Return x (n, T, H, W, C), the network's input (n, T, H, W, C') and the time of year.
+
+        Raises
+        ------
+        MissingDataError
+            If values are missing or infinite where the forecaster needs them.
+        """
+        numbers = np.arange(len(self.positions))[rows]
+        batch = self.reader.windows.batch(numbers)
+        names = ", ".join(str(variable.name) for variable in self.variables)
+        require_valid(np.moveaxis(batch.mask_x.numpy(), -1, 0), self.required, names)
+        x = self.reader.fields(batch.x)
+        if not bool(x.isfinite().all()):
+            raise MissingDataError(
+                f"{names}: expected finite values in the history, found infinite ones. Replace "
+                "them, for example with .where(np.isfinite(da)) and .interpolate_na()."
+            )
+        network_input = self.reader.network_input(x, batch.init_positions)
+        return x.numpy(), network_input, self.reader.season_of(batch.init_positions)
+
+
+def read_histories(reads: Reads, history: xr.DataArray | xr.Dataset, init: Any) -> Histories:
+    """Check ``history`` against a forecaster and find the histories of ``init``.
+
+    Only coordinates and attributes are read here.
+
+    Parameters
+    ----------
+    reads : NetworkForecaster
+    history : DataArray or Dataset
+    init : optional
+        As for :meth:`xearth.cf.timeaxis.TimeAxis.select`; None is the last step.
+
+    Raises
+    ------
+    AxisError, TimeAxisError, UnitsError, GridMismatchError, MissingDataError
+        See :meth:`NetworkForecaster.forecast`.
+    """
+    axes = discover(history)
+    axis = TimeAxis.from_array(history[axes.time])
+    if axis.step is not None and axis.step != reads.step:
+        raise TimeAxisError(
+            f"time axis {axis.name!r} has a step of {axis.step}; {reads.name!r} was trained on "
+            f"steps of {reads.step}. Resample the data, for example with "
+            f".resample({axis.name}=...).mean()."
+        )
+    source = history
+    if isinstance(history, xr.Dataset):
+        # affine() reads attributes alone and names what is absent
+        reads.normalizer.affine(history)
+        source = history[list(reads.normalizer.variables)]
+    window = Window(reads.window.history, 0)
+    windows = Windows(
+        source,
+        window,
+        normalizer=reads.normalizer,
+        grid=reads.grid,
+        init=axis.values[axis.select(None)] if init is None else init,
+    )
+    if len(windows) != len(windows.init_positions):
+        others = list(axes.other_dims(source))
+        raise AxisError(
+            f"history: expected the dims time, rows and columns, found {others} as well. Select "
+            f"one entry of each, for example with .isel({others[0]}=0)."
+        )
+    known = reads.grid.mask
+    return Histories(
+        source,
+        Reader(windows, season=reads.season, known=known),
+        windows.init_positions,
+        windows.grid.with_mask(known),
+        reads.required,
+    )

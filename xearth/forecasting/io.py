@@ -1,0 +1,225 @@
+"""A forecaster in one file, and the forecasters that ship with the package.
+
+The file is safetensors: the weights ``network.K.NAME`` of each network and the arrays
+``guess.NAME`` of the first guess, with everything else as JSON in its metadata. Nothing in it is
+executed. Weights kept in float16 are read as float32.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..cf.timeaxis import Step
+from ..data.grid import Grid
+from ..data.normalize import Normalizer
+from ..data.windows import Window
+from ..errors import CheckpointError, XearthError
+from .firstguess import FittedGuess
+from .forecaster import NetworkForecaster
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..reference.protocol import Forecaster
+
+__all__ = ["forecaster_of", "load", "save", "shipped"]
+
+ARTIFACTS = Path(__file__).parents[1] / "artifacts"
+FORMAT = 1
+KIND = "NetworkForecaster"
+
+
+def shipped() -> tuple[str, ...]:
+    """Return the names of the forecasters that ship with the package.
+
+    Examples
+    --------
+    >>> "enso-small" in shipped()
+    True
+    """
+    return tuple(sorted(path.stem for path in ARTIFACTS.glob("*.safetensors")))
+
+
+def save(forecaster: NetworkForecaster, path: str | Path, *, dtype: str | None = None) -> Path:
+    """Write a forecaster to one safetensors file, whole or not at all.
+
+    Parameters
+    ----------
+    forecaster : NetworkForecaster
+    path : path
+        ``.safetensors`` by custom.
+    dtype : str, optional
+        Keep the weights in this dtype, "float16" for half the size; default as they are.
+
+    Raises
+    ------
+    CheckpointError
+        If the folder does not exist.
+    """
+    import torch
+
+    from ..models.checkpoints import save_tensors
+
+    tensors: dict[str, torch.Tensor] = {}
+    for k, state in enumerate(forecaster.states):
+        for name, value in state.items():
+            keep = dtype is None or not value.is_floating_point()
+            tensors[f"network.{k}.{name}"] = (
+                value if keep else value.to(getattr(torch, dtype or ""))
+            )
+    guess = forecaster.guess
+    if guess is not None:
+        for name, array in guess.arrays().items():
+            tensors[f"guess.{name}"] = torch.from_numpy(array.astype(np.float32))
+    window, step = forecaster.window, forecaster.step
+    facts = {
+        "format": FORMAT,
+        "kind": KIND,
+        "name": forecaster.name,
+        "model": type(forecaster.config).__name__,
+        "config": forecaster.config.to_dict(),
+        "head": forecaster.head.to_dict(),
+        "networks": len(forecaster.states),
+        "grid": json.loads(forecaster.grid.to_json()),
+        "required": ["".join("01"[int(cell)] for cell in row) for row in forecaster.required],
+        "normalizer": json.loads(forecaster.normalizer.to_json()),
+        "window": {"history": window.history, "horizon": window.horizon, "gap": window.gap},
+        "step": {"count": step.count, "unit": step.unit},
+        "season": forecaster.season,
+        "guess": None if guess is None else guess.facts(),
+        "provenance": dict(forecaster.provenance),
+        "metrics": dict(forecaster.metrics),
+    }
+    return save_tensors(path, tensors, facts)
+
+
+def load(path_or_name: str | Path) -> NetworkForecaster:
+    """Return a forecaster from a file, or one that ships with the package by its name.
+
+    Parameters
+    ----------
+    path_or_name : path or str
+        A file written by ``forecaster.save``, or one of :func:`shipped`.
+
+    Raises
+    ------
+    CheckpointError
+        If there is no such file or name, or the file is truncated or not a forecaster.
+
+    Examples
+    --------
+    >>> load("enso-small").horizon
+    18
+    """
+    from ..models.checkpoints import load_tensors
+
+    path = Path(path_or_name)
+    if not path.is_file():
+        named = ARTIFACTS / f"{path_or_name}.safetensors"
+        if not named.is_file():
+            raise CheckpointError(
+                f"{str(path_or_name)!r} is neither a file nor a shipped forecaster: expected a "
+                f"path to a .safetensors file or one of {list(shipped())}"
+            )
+        path = named
+    tensors, facts = load_tensors(path)
+    if facts.get("kind") != KIND or facts.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path}: expected a {KIND} of format {FORMAT}, found {facts.get('kind')!r} of format "
+            f"{facts.get('format')!r}. Write it with forecaster.save(path) of this version."
+        )
+    try:
+        forecaster = _assemble(tensors, facts)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        what = str(error) if isinstance(error, XearthError) else f"{type(error).__name__} {error}"
+        raise CheckpointError(
+            f"{path}: expected the whole of a {KIND}, found it damaged or of another version "
+            f"({what}). Write it again with forecaster.save(path)."
+        ) from error
+    _check_weights(forecaster, path)
+    return forecaster
+
+
+def forecaster_of(model: Forecaster | str | Path) -> Forecaster:
+    """Return ``model`` itself if it is a forecaster, else what :func:`load` makes of it.
+
+    Raises
+    ------
+    CheckpointError
+        As :func:`load`.
+
+    Examples
+    --------
+    >>> forecaster_of("enso-small").name
+    'enso-small'
+    """
+    return load(model) if isinstance(model, str | Path) else model
+
+
+def _assemble(tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> NetworkForecaster:
+    """Return the forecaster of a file's content."""
+    from ..models.heads import head_from_dict
+
+    states: list[dict[str, torch.Tensor]] = [{} for _ in range(facts["networks"])]
+    arrays: dict[str, np.ndarray] = {}
+    for key, value in tensors.items():
+        part, _, rest = key.partition(".")
+        tensor = value.float() if value.is_floating_point() else value
+        if part == "guess":
+            arrays[rest] = tensor.numpy()
+            continue
+        number, _, name = rest.partition(".")
+        states[int(number)][name] = tensor
+    guess = facts["guess"]
+    required = np.array([[cell == "1" for cell in row] for row in facts["required"]])
+    return NetworkForecaster(
+        config=_config(facts["model"], facts["config"]),
+        states=tuple(states),
+        head=head_from_dict(facts["head"]),
+        grid=Grid.from_json(json.dumps(facts["grid"])),
+        normalizer=Normalizer.from_json(json.dumps(facts["normalizer"])),
+        window=Window(**facts["window"]),
+        step=Step(**facts["step"]),
+        required=required,
+        guess=None if guess is None else FittedGuess.restore(arrays, guess),
+        season=facts["season"],
+        name=facts["name"],
+        provenance=facts["provenance"],
+        metrics=facts["metrics"],
+    )
+
+
+def _config(model: str, values: Mapping[str, Any]) -> Any:
+    """Return the configuration of a model by the name of its class."""
+    from ..models.config import EarthformerConfig
+
+    known = {config.__name__: config for config in (EarthformerConfig,)}
+    if model not in known:
+        raise CheckpointError(f"unknown model {model!r}: this version knows {sorted(known)}")
+    return known[model].from_dict(values)
+
+
+def _check_weights(forecaster: NetworkForecaster, path: Path) -> None:
+    """Refuse weights that do not fit, before anything is computed."""
+    import torch
+
+    with torch.device("meta"):
+        wanted = {n: tuple(t.shape) for n, t in forecaster.config.build().state_dict().items()}
+    for k, state in enumerate(forecaster.states):
+        found = {name: tuple(tensor.shape) for name, tensor in state.items()}
+        odd = sorted(
+            name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name)
+        )
+        if odd:
+            raise CheckpointError(
+                f"{path}: the weights of network {k} do not fit its configuration; {len(odd)} of "
+                f"{len(wanted)} differ, first {odd[0]!r}: expected {wanted.get(odd[0])}, found "
+                f"{found.get(odd[0])}. Write it again with forecaster.save(path)."
+            )
