@@ -268,7 +268,7 @@ def longitude_convention(lon: np.ndarray) -> str:
 def _convention(values: np.ndarray) -> str:
     if values.min() >= 0.0 and values.max() > 180.0:
         return "0..360"
-    if values.min() < 0.0 and values.max() <= 180.0:
+    if -180.0 <= values.min() < 0.0 and values.max() <= 180.0:
         return "-180..180"
     if values.min() < 0.0:
         return "own convention"
