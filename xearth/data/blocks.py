@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -42,35 +43,35 @@ class Source:
     grid: Grid
     affine: tuple[np.ndarray, np.ndarray] | None = None
 
-    @property
+    @cached_property
     def packed(self) -> np.dtype | None:
         """The one integer dtype of all channels, or None if any is floating."""
         dtypes = {channel.dtype.newbyteorder("=") for channel in self.grid.channels}
         alone = dtypes.pop() if len(dtypes) == 1 else None
         return alone if alone is not None and alone.kind in "biu" else None
 
-    @property
+    @cached_property
     def dtype(self) -> np.dtype:
         """Dtype of the array: the packed one or float32."""
         return self.packed if self.packed is not None else np.dtype(np.float32)
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, int, int, int, int]:
         """(S, T, H, W, C) of all the data: sequences, times, rows, columns, channels."""
         n, _, height, width, count = self.grid.sizes
         return n, self.obj.sizes[self.time], height, width, count
 
-    @property
+    @cached_property
     def nbytes(self) -> int:
         """Bytes of the whole array."""
         return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
 
-    @property
+    @cached_property
     def time(self) -> Hashable:
         """Name of the time dim."""
         return self.grid.dims[-3]
 
-    @property
+    @cached_property
     def others(self) -> tuple[Hashable, ...]:
         """Dims folded into S."""
         return self.grid.dims[:-3]
