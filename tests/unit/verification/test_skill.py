@@ -1,0 +1,169 @@
+"""The truth at valid times, and skill by lead and start month."""
+
+from __future__ import annotations
+
+import cftime
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from xearth.cf.forecast_coords import forecast_coords
+from xearth.cf.timeaxis import TimeAxis
+from xearth.data.sources import samples
+from xearth.errors import ConfigError, MissingDataError, TimeAxisError, UnitsError
+from xearth.reference.persistence import Persistence
+from xearth.verification.align import observations_at
+from xearth.verification.skill import SCORES, skill_by_lead
+
+
+@pytest.fixture(scope="module")
+def index():
+    return samples.open("oisst_nino34").load()
+
+
+@pytest.fixture(scope="module")
+def hindcast(index):
+    model = Persistence.fit(index, horizon=6)
+    return model.forecast(index, init=slice("1985-03", "1995-08"), members=6)
+
+
+def hindcast_of(stamps, n_leads=3, calendar=None):
+    time = xr.DataArray(stamps, dims="time", name="time")
+    coords = forecast_coords(TimeAxis.from_array(time), np.arange(len(stamps)), n_leads)
+    values = np.zeros((len(stamps), n_leads))
+    return xr.DataArray(values, coords, ("init", "lead"), "x")
+
+
+def test_truth_by_selection(index, hindcast):
+    truth = observations_at(hindcast, index)
+    assert truth.dims == ("init", "lead")
+    expected = index.sel(time=hindcast.valid_time.values.ravel()).values.reshape(truth.shape)
+    np.testing.assert_array_equal(truth, expected)
+    assert truth.attrs == index.attrs
+    assert truth.valid_time.equals(hindcast.valid_time)
+
+
+def test_truth_beyond_the_record_and_in_gaps_is_nan(index):
+    fc = Persistence.fit(index, horizon=6).forecast(index, init=["2020-08", "2020-12"])
+    truth = observations_at(fc, index)
+    assert truth.isnull().sum("lead").values.tolist() == [2, 6]
+    gone = index.sel(time="2020-11").time.values[0]
+    gappy = index.drop_sel(time=gone)
+    assert observations_at(fc, gappy).isnull().sum("lead").values.tolist() == [3, 6]
+
+
+def test_months_match_whatever_the_day_and_the_calendar(index, hindcast):
+    expected = observations_at(hindcast, index)
+    middle = index.assign_coords(
+        time=("time", index.time.values + np.timedelta64(14, "D"), {"standard_name": "time"})
+    )
+    np.testing.assert_array_equal(observations_at(hindcast, middle), expected)
+    stamps = [
+        cftime.datetime(int(str(t)[:4]), int(str(t)[5:7]), 30 if str(t)[5:7] != "02" else 28,
+                        calendar="noleap")
+        for t in index.time.values.astype("M8[M]")
+    ]  # fmt: skip
+    noleap = index.assign_coords(time=("time", stamps, {"standard_name": "time"}))
+    np.testing.assert_array_equal(observations_at(hindcast, noleap), expected)
+
+
+def test_unsorted_truth_with_other_dims():
+    time = pd.date_range("2000-01", periods=24, freq="MS")
+    values = np.arange(24.0)[:, None] + np.array([0.0, 100.0])
+    coords = {"time": ("time", time, {"standard_name": "time"}), "cell": [5, 6]}
+    obs = xr.DataArray(values, coords, ("time", "cell"), "x")
+    fc = hindcast_of(time.values[2:5])
+    order = np.random.default_rng(0).permutation(24)
+    truth = observations_at(fc, obs.isel(time=order).transpose("cell", "time"))
+    assert truth.dims == ("init", "lead", "cell")
+    assert truth.sel(cell=6).values.tolist() == [[103, 104, 105], [104, 105, 106], [105, 106, 107]]
+
+
+def test_minutes_match_to_a_hundredth_of_the_step():
+    time = pd.date_range("2020-01-01", periods=12, freq="5min")
+    coords = {"time": ("time", time, {"standard_name": "time"})}
+    obs = xr.DataArray(np.arange(12.0), coords, ("time",), "rain")
+    fc = hindcast_of(time.values[:3])
+    assert observations_at(fc, obs).values.tolist() == [[1, 2, 3], [2, 3, 4], [3, 4, 5]]
+    jitter = obs.assign_coords(
+        time=("time", time + pd.to_timedelta([1] * 6 + [2] * 6, "s"), {"standard_name": "time"})
+    )
+    np.testing.assert_array_equal(observations_at(fc, jitter), observations_at(fc, obs))
+    later = obs.assign_coords(time=("time", time + pd.Timedelta("100s"), {"standard_name": "time"}))
+    assert bool(observations_at(fc, later).isnull().all())
+
+
+def test_truth_stays_lazy(index, hindcast):
+    lazy = observations_at(hindcast, index.chunk(time=100))
+    assert lazy.chunks is not None
+    np.testing.assert_array_equal(lazy.compute(), observations_at(hindcast, index))
+
+
+def test_repeated_truth_is_refused(index, hindcast):
+    with pytest.raises(TimeAxisError, match="repeated"):
+        observations_at(hindcast, index.isel(time=[0, 1, 1, 2, 3]))
+
+
+def test_skill_by_numpy(index, hindcast):
+    table = skill_by_lead(hindcast, index, SCORES)
+    truth = observations_at(hindcast, index)
+    mean = hindcast.mean("member")
+    for lead in (1, 4):
+        f, o = mean.sel(lead=lead).values, truth.sel(lead=lead).values
+        row = table.sel(lead=lead)
+        assert row.correlation.item() == pytest.approx(np.corrcoef(f, o)[0, 1], rel=1e-6)
+        assert row.rmse.item() == pytest.approx(np.sqrt(((f - o) ** 2).mean()), rel=1e-6)
+        assert row.bias.item() == pytest.approx((f - o).mean(), abs=1e-6)
+        assert row.mae.item() == pytest.approx(abs(f - o).mean(), rel=1e-6)
+        variance = hindcast.sel(lead=lead).var("member", ddof=1).mean().item()
+        assert row.spread.item() == pytest.approx(np.sqrt(variance), rel=1e-5)
+        ratio = np.sqrt(7 / 6 * variance) / row.rmse.item()
+        assert row.spread_skill_ratio.item() == pytest.approx(ratio, rel=1e-5)
+    assert (table.crps_fair < table.crps_ensemble).all()
+    assert table.n.values.tolist() == [126] * 6
+    assert table.correlation.attrs["units"] == "1"
+    assert table.rmse.attrs["units"] == "degC"
+    assert table.rmse.attrs["units_metadata"] == "temperature: difference"
+    assert table.lead.attrs["units"] == "months"
+
+
+def test_by_month_splits_the_starts(index, hindcast):
+    table = skill_by_lead(hindcast, index, ["rmse", "crps_fair"], by="month")
+    whole = skill_by_lead(hindcast, index, ["rmse"])
+    assert table.rmse.dims == ("month", "lead")
+    assert table.n.sum("month").equals(whole.n)
+    pooled = np.sqrt((table.rmse**2 * table.n).sum("month") / whole.n)
+    np.testing.assert_allclose(pooled, whole.rmse, rtol=1e-12)
+    june = hindcast.isel(init=hindcast.init.dt.month == 6)
+    alone = skill_by_lead(june, index, ["rmse"])
+    np.testing.assert_allclose(table.rmse.sel(month=6), alone.rmse, rtol=1e-12)
+    assert table.rmse.attrs["units"] == "degC"
+
+
+def test_only_pairs_with_a_truth_count(index):
+    fc = Persistence.fit(index, horizon=6).forecast(index, init=slice("2019-01", "2020-12"))
+    table = skill_by_lead(fc, index, ["bias"])
+    assert table.n.values.tolist() == [23, 22, 21, 20, 19, 18]
+    with pytest.raises(MissingDataError, match="no forecast"):
+        skill_by_lead(fc, index.sel(time=slice("1990", "1995")))
+
+
+def test_fields_give_maps(index):
+    sst = samples.open("kaplan_sst").sel(time=slice("1950", "2003"))
+    fc = Persistence.fit(sst, horizon=2).forecast(sst, init=slice("1990", "1995"))
+    table = skill_by_lead(fc, sst, ["rmse"])
+    assert table.rmse.dims == ("lead", "lat", "lon")
+    assert int(table.n.min()) == 0
+    assert table.rmse.isnull().equals(table.n == 0)
+
+
+def test_what_cannot_be_scored(index, hindcast):
+    with pytest.raises(ConfigError, match="known ones"):
+        skill_by_lead(hindcast, index, ["acc2"])
+    with pytest.raises(ConfigError, match="ensemble"):
+        skill_by_lead(hindcast.isel(member=0, drop=True), index, ["crps_fair"])
+    with pytest.raises(ConfigError, match="by must be"):
+        skill_by_lead(hindcast, index, by="season")
+    with pytest.raises(UnitsError):
+        skill_by_lead(hindcast, index.assign_attrs(units="m"))
