@@ -1,0 +1,303 @@
+"""The ``.earthformer`` accessor: a thin, stateless door to the public functions.
+
+Each method is one call of a function that also exists without the accessor; heavy libraries load
+inside the methods that need them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import xarray as xr
+
+from .cf.describe import describe
+from .cf.discover import Axes, discover
+from .cf.writer import to_cf
+from .data.grid import Grid
+from .data.tensors import LabeledTensor, to_tensor
+from .data.windows import Window
+from .fields.climatology import anomaly, climatology
+from .fields.regions import Box, box_mean
+from .verification.indices import nino_index, relative_nino34, running_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import torch
+    from matplotlib.axes import Axes as MatplotlibAxes
+    from matplotlib.figure import Figure
+
+    from .data.loader import Windows
+    from .data.normalize import Normalizer
+    from .reference.protocol import Forecaster
+
+__all__ = ["DataArrayAccessor", "DatasetAccessor", "Plots"]
+
+
+class _Accessor:
+    """What labelled arrays and datasets share.
+
+    Nothing happens at construction: xarray caches accessors while attributes change.
+    """
+
+    def __init__(self, obj: Any) -> None:
+        self._obj = obj
+
+    def __repr__(self) -> str:
+        return str(describe(self._obj))
+
+    def _repr_html_(self) -> str:
+        return describe(self._obj)._repr_html_()
+
+    @property
+    def axes(self) -> Axes:
+        """Which dimensions and coordinates are time, latitude, longitude, lead ...
+
+        Examples
+        --------
+        >>> import xearth
+        >>> xearth.samples.open("oisst").earthformer.axes.lat
+        'lat'
+        """
+        return discover(self._obj, require=())
+
+    @property
+    def grid(self) -> Grid:
+        """All that is needed to come back from a tensor; see :class:`~xearth.Grid`."""
+        return Grid.from_array(self._obj)
+
+    @property
+    def frame_shape(self) -> tuple[int, int, int]:
+        """Rows, columns and channels (H, W, C) of one time step as a tensor."""
+        _, _, *frame = self.grid.sizes
+        return tuple(frame)
+
+    def to_tensor(self, *, device: Any = None, dtype: torch.dtype | None = None) -> LabeledTensor:
+        """Return the values as a tensor (N, T, H, W, C) that knows its way back.
+
+        Parameters
+        ----------
+        device : torch.device or str, optional
+        dtype : torch.dtype, optional
+            By default the dtype of the data; packed integers stay integers.
+
+        Returns
+        -------
+        LabeledTensor
+            ``.tensor``, ``.mask`` (True = valid), ``.grid`` and ``.to_array()``.
+
+        Examples
+        --------
+        >>> import xarray as xr, xearth
+        >>> sst = xearth.samples.open("kaplan_sst").isel(time=slice(0, 3)).load()
+        >>> t = sst.earthformer.to_tensor()
+        >>> tuple(t.tensor.shape)
+        (1, 3, 12, 22, 1)
+        >>> xr.testing.assert_identical(t.to_array(), sst)
+        """
+        return to_tensor(self._obj, device=device, dtype=dtype)
+
+    def windows(
+        self, window: Window, *, normalizer: Normalizer | None = None, init: Any = None
+    ) -> Windows:
+        """Return all training windows by number; see :class:`~xearth.data.loader.Windows`.
+
+        Examples
+        --------
+        >>> import xearth
+        >>> sst = xearth.samples.open("kaplan_sst")
+        >>> len(sst.earthformer.windows(xearth.Window(history=12, horizon=18)))
+        1747
+        """
+        from .data.loader import Windows
+
+        return Windows(self._obj, window, normalizer=normalizer, init=init)
+
+    def box_mean(self, box: Box) -> Any:
+        """Return the area mean over a box, cells at its edge in part.
+
+        Examples
+        --------
+        >>> import xearth
+        >>> sst = xearth.samples.open("oisst")
+        >>> warm_pool = xearth.Box(-5, 5, 150, 170, "warm pool")
+        >>> round(float(sst.earthformer.box_mean(warm_pool).mean()), 1)
+        29.2
+        """
+        return box_mean(self._obj, box)
+
+    def to_cf(self, path: str | Path | None = None, **attributes: str) -> xr.Dataset:
+        """Return a CF-1.11 dataset, written to ``path`` if given; see :func:`xearth.to_cf`.
+
+        Parameters
+        ----------
+        path : str or Path, optional
+            ``.nc`` for NetCDF4, ``.zarr`` for Zarr.
+        **attributes : str
+            Global attributes such as ``title``.
+        """
+        return to_cf(self._obj, path, **attributes)
+
+
+@xr.register_dataset_accessor("earthformer")
+class DatasetAccessor(_Accessor):
+    """``Dataset.earthformer``: variables are channels."""
+
+
+@xr.register_dataarray_accessor("earthformer")
+class DataArrayAccessor(_Accessor):
+    """``DataArray.earthformer``: one field or index."""
+
+    def climatology(
+        self,
+        *,
+        base: tuple[str, str] | slice | None = None,
+        frequency: Literal["month", "dayofyear"] = "month",
+    ) -> xr.DataArray:
+        """Return the mean for each calendar month or day; see :func:`xearth.climatology`."""
+        return climatology(self._obj, base=base, frequency=frequency)
+
+    def anomaly(
+        self,
+        clim: xr.DataArray | None = None,
+        *,
+        base: tuple[str, str] | slice | None = None,
+    ) -> xr.DataArray:
+        """Return the departure from a climatology; see :func:`xearth.anomaly`.
+
+        Examples
+        --------
+        >>> import xearth
+        >>> anomaly = xearth.samples.open("oisst").earthformer.anomaly(base=("1982", "1996"))
+        >>> anomaly.attrs["units_metadata"]
+        'temperature: difference'
+        """
+        return anomaly(self._obj, clim, base=base)
+
+    def nino(self, region: str | Box = "nino34") -> xr.DataArray:
+        """Return a Nino index: nino12, nino3, nino34, nino4 or a box of your own."""
+        return nino_index(self._obj, region)
+
+    def nino34(self) -> xr.DataArray:
+        """Return the Nino3.4 index (5S-5N, 170W-120W) of a field or a forecast.
+
+        Examples
+        --------
+        >>> import xearth
+        >>> sst = xearth.samples.open("kaplan_sst")
+        >>> round(float(sst.earthformer.nino34().sel(time="1997-12").item()), 1)
+        2.6
+        """
+        return nino_index(self._obj, "nino34")
+
+    def relative_nino34(self, *, base: tuple[str, str] | slice | None = None) -> xr.DataArray:
+        """Return Nino3.4 relative to the tropics; see ``verification.indices``."""
+        return relative_nino34(self._obj, base=base)
+
+    def running_mean(
+        self, months: int = 3, *, align: Literal["trailing", "centered"] = "trailing"
+    ) -> xr.DataArray:
+        """Return means over neighboring months along time or lead."""
+        return running_mean(self._obj, months, align=align)
+
+    def forecast(
+        self,
+        model: Forecaster | str | Path,
+        *,
+        init: Any = None,
+        members: int | None = None,
+        seed: int = 0,
+        leads: int | None = None,
+        progress: bool = False,
+    ) -> xr.DataArray:
+        """Forecast from this field; see :func:`xearth.forecast`.
+
+        Parameters
+        ----------
+        model : Forecaster, path or str
+            A forecaster, the path of a saved one, or the name of a shipped one.
+        init : str, datetime, slice or sequence, optional
+            Starts, each the last observed step; by default the last step of the field.
+        members : int, optional
+            Size of the ensemble; by default the mean forecast.
+        seed : int
+            Member k of a seed is the same for any number of members.
+        leads : int, optional
+            How many leads to return; by default all that the model forecasts.
+        progress : bool
+            Show a bar over the starts.
+
+        Returns
+        -------
+        DataArray
+            (init, lead[, member], y, x) in the units and orientation of this field.
+
+        Examples
+        --------
+        >>> import xearth
+        >>> sst = xearth.samples.open("kaplan_sst")
+        >>> fc = sst.earthformer.forecast("enso-small", init="1997-06", members=4)
+        >>> dict(fc.sizes)
+        {'init': 1, 'lead': 18, 'member': 4, 'lat': 12, 'lon': 22}
+        """
+        from .forecasting.forecaster import forecast
+
+        return forecast(
+            self._obj, model, init=init, members=members, seed=seed, leads=leads, progress=progress
+        )
+
+    def hindcast(
+        self,
+        model: Forecaster | str | Path,
+        *,
+        init: Any = None,
+        members: int | None = None,
+        seed: int = 0,
+    ) -> xr.DataArray:
+        """Return forecasts from many starts, lazily; see :func:`xearth.hindcast`.
+
+        Examples
+        --------
+        >>> import xearth
+        >>> sst = xearth.samples.open("kaplan_sst")
+        >>> hc = sst.earthformer.hindcast("enso-small", init=slice("1982-01", "1983-12"))
+        >>> hc.sizes["init"], hc.chunks is not None
+        (24, True)
+        """
+        from .forecasting.hindcast import hindcast
+
+        return hindcast(self._obj, model, init=init, members=members, seed=seed)
+
+    @property
+    def plot(self) -> Plots:
+        """Figures of this field or forecast: ``plot.maps()``, ``plot.plume(obs=...)``."""
+        return Plots(self._obj)
+
+
+class Plots:
+    """``DataArray.earthformer.plot``: needs matplotlib (extra ``plot``)."""
+
+    def __init__(self, obj: xr.DataArray) -> None:
+        self._obj = obj
+
+    def __repr__(self) -> str:
+        return "figures: .maps(leads=...), .plume(obs=...)"
+
+    def maps(self, *, leads: Sequence[int] | None = None, title: str | None = None) -> Figure:
+        """Draw a map for each lead; see :func:`xearth.plotting.maps.maps`."""
+        from .plotting.maps import maps
+
+        return maps(self._obj, leads=leads, title=title)
+
+    def plume(
+        self,
+        obs: xr.DataArray | None = None,
+        *,
+        region: str = "nino34",
+        ax: MatplotlibAxes | None = None,
+    ) -> MatplotlibAxes:
+        """Draw an index forecast with its members; see :func:`xearth.plotting.plume.plume`."""
+        from .plotting.plume import plume
+
+        return plume(self._obj, obs, region=region, ax=ax)
