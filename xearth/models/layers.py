@@ -334,7 +334,7 @@ class Upsample3D(nn.Module):
 
 
 class Downsample3D(nn.Module):
-    """Convolution, nearest-neighbor reduction, convolution.
+    """Convolution, leaky rectifier, nearest-neighbor reduction, convolution.
 
     Part of the reference's library though none of its networks uses it.
 
@@ -345,7 +345,7 @@ class Downsample3D(nn.Module):
     size : tuple of int
         Grid (T, H, W) of the result.
     temporal : bool
-        Whether the first convolution spans time (3 x 3 x 3) and T is reduced as well.
+        Whether the first convolution spans time (3 x 3 x 3) or sees single frames (3 x 3).
 
     Examples
     --------
@@ -359,15 +359,15 @@ class Downsample3D(nn.Module):
         self.size, self.temporal = size, temporal
         convolution = nn.Conv3d if temporal else nn.Conv2d
         self.inter_conv = convolution(inner, between, 3, padding=1)
+        self.activation = activation("leaky")
         self.conv = nn.Conv2d(between, out, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Reduce x: (B, T, H, W, C) -> (B, t, h, w, out)."""
         if self.temporal:
-            volume = functional.interpolate(
-                self.inter_conv(x.permute(0, 4, 1, 2, 3)), size=self.size
-            )
-            frames = to_frames(volume.permute(0, 2, 3, 4, 1))
+            inner = self.activation(self.inter_conv(x.permute(0, 4, 1, 2, 3)))
         else:
-            frames = functional.interpolate(self.inter_conv(to_frames(x)), size=self.size[1:])
-        return from_frames(self.conv(frames), self.size[0] if self.temporal else x.shape[1])
+            frames = self.activation(self.inter_conv(to_frames(x)))
+            inner = from_frames(frames, x.shape[1]).permute(0, 4, 1, 2, 3)
+        reduced = functional.interpolate(inner, size=self.size).permute(0, 2, 3, 4, 1)
+        return from_frames(self.conv(to_frames(reduced)), self.size[0])
