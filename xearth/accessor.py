@@ -123,7 +123,7 @@ class _Accessor:
         >>> sst = xearth.samples.open("oisst")
         >>> warm_pool = xearth.Box(-5, 5, 150, 170, "warm pool")
         >>> round(float(sst.earthformer.box_mean(warm_pool).mean()), 1)
-        29.2
+        29.4
         """
         return box_mean(self._obj, box)
 
