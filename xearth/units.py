@@ -43,10 +43,8 @@ Values = TypeVar("Values")
 
 # What CF files write and pint does not know, as data.
 _DEFINITIONS = (
-    "@alias degree_Celsius = deg_C = degC = celsius = Celsius = degrees_Celsius = degreeC",
-    "@alias kelvin = degK = deg_K = Kelvin",
-    "@alias day = d",
-    "@alias hour = h",
+    "@alias degree_Celsius = deg_C = Celsius = degrees_Celsius",
+    "@alias kelvin = deg_K = Kelvin",
     "@alias meter = gpm",
     "degrees_north = degree = _ = degree_north = degrees_N = degree_N = degreesN = degreeN",
     "degrees_east = degree = _ = degree_east = degrees_E = degree_E = degreesE = degreeE",

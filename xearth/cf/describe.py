@@ -266,11 +266,11 @@ def longitude_convention(lon: np.ndarray) -> str:
 
 
 def _convention(values: np.ndarray) -> str:
-    if values.min() >= 0.0 and values.max() > 180.0:
+    if values.min() >= 0.0 and 180.0 < values.max() <= 360.0:
         return "0..360"
     if -180.0 <= values.min() < 0.0 and values.max() <= 180.0:
         return "-180..180"
-    if values.min() < 0.0:
+    if values.min() < 0.0 or values.max() > 180.0:
         return "own convention"
     return "the same in 0..360 and -180..180"
 

@@ -41,6 +41,7 @@ _METHOD_NAMES = {
 _PACKED_ATTRS = ("valid_min", "valid_max", "valid_range")
 # One entry of cell_methods: its names, the method, and what belongs to it.
 _METHOD = re.compile(r"(?:\w+: )+(?!\w+:)[^:()]*(?:\([^)]*\))?(?=\s\w+:|$)")
+_NAMES = re.compile(r"(\w+):")
 _REFERENCES = ("ancillary_variables", "grid_mapping", "bounds", "climatology", "coordinates")
 
 
@@ -177,9 +178,7 @@ def _unresolved_methods(ds: xr.Dataset) -> None:
         said = str(variable.attrs.get("cell_methods", ""))
         entries = _METHOD.findall(said)
         known = {*map(str, ds.dims), *map(str, ds.coords), "area"}
-        lost = [
-            e for e in entries if not {n for n in e.split(":")[:-1] for n in n.split()} <= known
-        ]
+        lost = [e for e in entries if not set(_NAMES.findall(e.split("(")[0])) <= known]
         if not lost:
             continue
         kept = " ".join(e.strip() for e in entries if e not in lost)

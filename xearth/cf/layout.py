@@ -18,6 +18,7 @@ import xarray as xr
 
 from ..errors import AxisError
 from .calendars import DAY, SECONDS, Calendar
+from .clues import is_dates
 from .discover import Axes
 from .forecast_coords import (
     INIT_ATTRS,
@@ -35,6 +36,7 @@ COLLAPSED_ATTRS = {
     "long_name": "members collapsed by cell_methods",
     "units": "1",
 }
+LABEL = "_label"
 EXACT_LEADS: Mapping[str, str] = {"months": "lead_month", "years": "lead_year"}
 _YEAR_DAYS = {"360_day": 360.0, "noleap": 365.0, "365_day": 365.0, "all_leap": 366.0,
               "366_day": 366.0}  # fmt: skip
@@ -59,6 +61,7 @@ def to_file_layout(ds: xr.Dataset, axes: Axes) -> xr.Dataset:
     AxisError
         A dimension of ``ds`` has a name that the layout needs for another.
     """
+    ds = _labels_aside(ds)
     init = axes.init or _scalar(ds, "forecast_reference_time")
     lead = axes.lead or _scalar(ds, "forecast_period")
     ds = _renamed(ds, axes.member, "realization", MEMBER_ATTRS, np.int32)
@@ -78,6 +81,24 @@ def to_file_layout(ds: xr.Dataset, axes: Axes) -> xr.Dataset:
     if init is not None:
         return _single(ds, init, lead)
     return _by_lead(ds, lead)
+
+
+def _labels_aside(ds: xr.Dataset) -> xr.Dataset:
+    """Make labels (strings) along a dimension auxiliary: a CF coordinate variable is numeric."""
+    labels = [d for d in ds.dims if d in ds.coords and ds[d].dtype.kind in "OUST"]
+    labels = [d for d in labels if not is_dates(ds[d].variable)]
+    for dim in labels:
+        ds = ds.reset_index(dim).rename_vars({dim: f"{dim}{LABEL}"})
+    return ds
+
+
+def _labels_back(ds: xr.Dataset) -> xr.Dataset:
+    """Undo `_labels_aside`."""
+    for name in [str(n) for n in ds.coords if str(n).endswith(LABEL)]:
+        dim = name.removesuffix(LABEL)
+        if ds[name].dims == (dim,) and dim not in ds.coords:
+            ds = ds.rename_vars({name: dim}).set_xindex(dim)
+    return ds
 
 
 def _scalar(ds: xr.Dataset, standard_name: str) -> str | None:
@@ -202,6 +223,7 @@ def from_file_layout(ds: xr.Dataset) -> xr.Dataset:
     xarray.Dataset
         With init, lead, member and valid_time where ``ds`` holds forecasts; else as it is.
     """
+    ds = _labels_back(ds)
     drop = [n for n in ("time_bnds", "forecast_period_bnds") if n in ds.variables]
     if "forecast_period" not in ds.coords:
         return _member(ds)

@@ -58,6 +58,7 @@ def test_orientation(lat: list[float], text: str) -> None:
         ([5.0, 0.0, -5.0], ["westward", "Greenwich"], ["dateline"]),
         ([180.0, 190.0], ["0..360"], ["across"]),
         ([-200.0, -190.0, -170.0], ["own convention", "dateline", "uneven"], []),
+        ([370.0, 380.0], ["own convention"], ["across"]),
         ([0.0], ["0"], ["across", "global"]),
     ],
 )
