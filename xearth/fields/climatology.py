@@ -20,6 +20,7 @@ import xarray as xr
 
 from ..cf.attrs import anomaly_attrs
 from ..cf.discover import discover
+from ..cf.forecast_coords import valid_time
 from ..cf.timeaxis import TimeAxis
 from ..errors import ConfigError, MissingDataError, TimeAxisError, TimeAxisWarning
 from ..units import convert_array
@@ -111,7 +112,8 @@ def anomaly(
     Parameters
     ----------
     da : DataArray
-        With a time axis. Dask arrays stay lazy.
+        With a time axis, or forecasts (init, lead, ...), for which ``clim`` must be given.
+        Dask arrays stay lazy.
     clim : DataArray, optional
         A result of :func:`climatology`; converted to the units of ``da``. By default it is
         made from ``da`` itself.
@@ -154,10 +156,9 @@ def anomaly(
             "xearth.climatology."
         )
     kind = kinds[0]
-    time = str(discover(da, require=("time",)).time)
+    keys = getattr(_times(da).dt, kind)
     if "units" in da.attrs and "units" in clim.attrs:
         clim = convert_array(clim, da.attrs["units"])
-    keys = getattr(da[time].dt, kind)
     absent = np.setdiff1d(keys.values, clim[kind].values)
     if absent.size:
         raise MissingDataError(
@@ -172,6 +173,14 @@ def anomaly(
     departure.attrs = anomaly_attrs(da.attrs, f"{_NAMES[kind]} means of {period}")
     departure.attrs["base_period"] = period
     return departure.rename(da.name)
+
+
+def _times(da: xr.DataArray) -> xr.DataArray:
+    """Return the times of a record, or the valid times of a set of forecasts."""
+    axes = discover(da, require=())
+    if axes.time is None and axes.init is not None and axes.lead is not None:
+        return valid_time(da)
+    return da[str(discover(da, require=("time",)).time)]
 
 
 def _base_positions(axis: TimeAxis, base: Base | None) -> tuple[np.ndarray, str]:

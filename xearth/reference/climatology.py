@@ -3,7 +3,8 @@ r"""Climatology as a forecast.
 The forecast is the normal :math:`c` of the valid time: zero for anomalies, the monthly mean of
 the training period for absolute values. A member is what followed a training step
 :math:`s` in the calendar month of the start, :math:`c_{t+n} + x_{s+n}`, so the ensemble is the
-climatological distribution with its own coherence in space and time.
+climatological distribution with its own coherence in space and time. Steps whose sequel overlaps
+the forecast are left out, so that a start inside the training period does not see its truth.
 """
 
 from __future__ import annotations
@@ -68,8 +69,10 @@ class Climatology:
         """(I, L, M, P): what followed training steps in the month of each start."""
         leads = np.arange(1, self.horizon + 1)
         chosen = []
-        for month, key in zip(starts.months, starts.keys, strict=True):
+        for month, step, key in zip(starts.months, starts.steps, starts.keys, strict=True):
             origins = origins_in_month(self.training, int(month), self.horizon)
+            # what is to be forecast must not be among the members
+            origins = origins[np.abs(origins - step) >= self.horizon]
             random = np.random.default_rng([seed, key])
             chosen.append(random.choice(origins, members, replace=members > origins.size))
         steps = np.stack(chosen)[:, None, :] + leads[None, :, None]

@@ -29,6 +29,7 @@ __all__ = ["Starts", "Training", "normal_draws"]
 
 Floats = npt.NDArray[np.float64]
 
+_TIMES = ("time", "forecast_reference_time", "forecast_period", "realization")
 _KEPT = ("standard_name", "units", "units_metadata", "cell_methods", "grid_mapping")
 
 
@@ -97,7 +98,7 @@ class Training:
         months = months % 12
         normal = _normal(values, months, train, monthly=bool(axis.step and axis.step.months))
         values -= normal[months % len(normal)]
-        template = train.isel({time: 0}, drop=True)
+        template = _template(train, time)
         return cls(time, template, axis, values, months, normal)
 
     @property
@@ -235,6 +236,19 @@ class Starts:
         return _calendar_months(self.axis)[self.positions]
 
     @property
+    def steps(self) -> npt.NDArray[np.int64]:
+        """Step of each start on the time axis of the training data; may lie beyond it."""
+        axis = self.training.axis
+        own, first = self.axis.values[self.positions], axis.order[:1]
+        if axis.step is not None and axis.step.months is not None:
+            months = self.axis.style.calendar.months(own)
+            since = months - axis.style.calendar.months(axis.values[first])
+            return since // axis.step.months
+        since = self.axis.microseconds[self.positions] - axis.microseconds[first]
+        length = 1_000_000 * (axis.step.seconds or 1) if axis.step is not None else 1
+        return np.rint(since / length).astype(np.int64)
+
+    @property
     def keys(self) -> list[int]:
         """One non-negative number per start that depends on its time alone."""
         stamps: Sequence[int] = self.axis.microseconds[self.positions].tolist()
@@ -246,6 +260,16 @@ def normal_draws(seed: int, starts: Starts, shape: tuple[int, ...]) -> Floats:
     return np.stack(
         [np.random.default_rng([seed, key]).standard_normal(shape) for key in starts.keys]
     )
+
+
+def _template(train: xr.DataArray, time: str) -> xr.DataArray:
+    """One step without what belongs to its own time, such as the start of an analysis."""
+    stale = [
+        name
+        for name, coord in train.coords.items()
+        if time in coord.dims or (coord.ndim == 0 and coord.attrs.get("standard_name") in _TIMES)
+    ]
+    return train.isel({time: 0}).drop_vars(stale, errors="ignore")
 
 
 def _calendar_months(axis: TimeAxis) -> npt.NDArray[np.int64]:
@@ -287,9 +311,10 @@ def _match_grid(history: xr.DataArray, template: xr.DataArray, time: str) -> xr.
             f"{(time, *template.dims)}."
         )
     history = history.transpose(time, *template.dims)
+    lon = discover(template, require=()).lon
     for dim in template.dims:
         if dim in template.coords and dim in history.coords:
-            history = _match_labels(history, template, str(dim))
+            history = _match_labels(history, template, str(dim), turn=dim == lon)
     if history.shape[1:] != template.shape:
         raise GridMismatchError(
             f"history {history.name!r} has the shape {history.shape[1:]} beside time, the "
@@ -298,18 +323,34 @@ def _match_grid(history: xr.DataArray, template: xr.DataArray, time: str) -> xr.
     return history
 
 
-def _match_labels(history: xr.DataArray, template: xr.DataArray, dim: str) -> xr.DataArray:
-    mine, theirs = template[dim].values, history[dim].values
-    if np.array_equal(mine, theirs):
-        return history
-    if mine.size == theirs.size and np.array_equal(np.sort(mine), np.sort(theirs)):
-        return history.sel({dim: mine})
-    differing = np.setxor1d(mine, theirs)[:4]
-    raise GridMismatchError(
-        f"history {history.name!r} differs from the training data along {dim!r}: {theirs.size} "
-        f"values against {mine.size}, differing for example in {differing.tolist()}. Regrid or "
-        "select the history to the grid of the training data."
-    )
+def _match_labels(
+    history: xr.DataArray, template: xr.DataArray, dim: str, *, turn: bool
+) -> xr.DataArray:
+    """Put the history in the order of the template along one dimension.
+
+    With ``turn`` the labels are longitudes, equal when they differ by 360 degrees.
+    """
+    mine, theirs = _rounded(template[dim], turn=turn), _rounded(history[dim], turn=turn)
+    order = np.argsort(theirs)
+    place = order[np.searchsorted(theirs, mine, sorter=order).clip(max=order.size - 1)]
+    if mine.size != theirs.size or not (theirs[place] == mine).all():
+        differing = np.setxor1d(mine, theirs)[:4]
+        raise GridMismatchError(
+            f"history {history.name!r} differs from the training data along {dim!r}: "
+            f"{theirs.size} values against {mine.size}, differing for example in "
+            f"{differing.tolist()}. Regrid or select the history to the grid of the training data."
+        )
+    if not np.array_equal(place, np.arange(place.size)):
+        history = history.isel({dim: place})
+    return history
+
+
+def _rounded(coord: xr.DataArray, *, turn: bool) -> npt.NDArray[Any]:
+    """Labels that can be compared: degrees stored as float32 and float64 are the same."""
+    if coord.dtype.kind != "f":
+        return coord.values
+    values = np.round(coord.values.astype(np.float64), 4)
+    return values % 360.0 if turn else values
 
 
 def _match_units(history: xr.DataArray, template: xr.DataArray) -> xr.DataArray:

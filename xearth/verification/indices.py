@@ -25,6 +25,8 @@ from ..errors import ConfigError, RegionError, TimeAxisError
 from ..fields.climatology import anomaly
 from ..fields.regions import NINO3, NINO4, NINO12, NINO34, TROPICS, Box, box_mean
 from ..units import is_difference
+from .align import observations_at
+from .pairs import pair
 
 __all__ = [
     "REGIONS",
@@ -163,18 +165,21 @@ def running_mean(
     months: int = 3,
     *,
     align: Literal["trailing", "centered"] = "trailing",
+    history: xr.DataArray | None = None,
 ) -> xr.DataArray:
     """Return means over neighboring months; a window with a gap gives NaN.
 
     Parameters
     ----------
     index : DataArray
-        With a time axis of calendar months, or a forecast: then along the lead, so the first
-        leads of a trailing mean, whose windows reach before the start, are NaN.
+        With a time axis of calendar months, or a forecast: then along the lead.
     months : int
         Length of the window. A centered window must be odd.
     align : {"trailing", "centered"}
         Whether a mean is stamped with the last or the middle month of its window.
+    history : DataArray, optional
+        Observations (time, ...) that fill the windows of the first leads, which reach before
+        the forecast. Without it these leads are NaN.
 
     Returns
     -------
@@ -184,7 +189,8 @@ def running_mean(
     Raises
     ------
     ConfigError
-        A window that is not positive, even and centered, or an unknown alignment.
+        A window that is not positive, even and centered, an unknown alignment, or a history
+        for something that is no forecast.
     TimeAxisError
         Steps that are not single months, or repeated times.
 
@@ -203,10 +209,11 @@ def running_mean(
             "align must be 'trailing', or 'centered' with an odd number of months; found "
             f"{align!r} with months = {months}."
         )
-    dim, ordinals = _monthly_ordinals(index)
+    longer = index if history is None else _after(history, index, months - 1)
+    dim, ordinals = _monthly_ordinals(longer)
     order = np.argsort(ordinals)
     last = ordinals + (months // 2 if align == "centered" else 0)
-    data = index.variable
+    data = longer.variable
     total = xr.zeros_like(data, dtype=np.result_type(data.dtype, np.float32))
     known = np.ones(ordinals.size, dtype=bool)
     for shift in range(months):
@@ -214,10 +221,38 @@ def running_mean(
         known &= ordinals[order[place]] == last - shift
         total = total + data.isel({dim: order[place]})
     mean = (total / months).where(xr.Variable(dim, known))
+    mean = mean.isel({dim: slice(longer.sizes[dim] - index.sizes[dim], None)})
     out = index.copy(data=mean.transpose(*index.dims).data)
     name = index.attrs.get("long_name", index.name or "value")
     out.attrs = {**index.attrs, "long_name": f"{name}, {align} {months}-month mean"}
     return out
+
+
+def _after(history: xr.DataArray, forecast: xr.DataArray, months: int) -> xr.DataArray:
+    """Put the observations of the last months up to each start before the leads."""
+    axes = discover(forecast, require=())
+    if axes.init is None or axes.lead is None:
+        raise ConfigError(
+            f"history belongs to forecasts (init, lead); {forecast.name!r} has the dims "
+            f"{forecast.dims}. Leave history out."
+        )
+    _, obs = pair(forecast, history)
+    lead = forecast[axes.lead]
+    before = xr.Variable(axes.lead, np.arange(1 - months, 1), lead.attrs)
+    starts = forecast[axes.init].reset_coords(drop=True)
+    frame = starts.expand_dims({axes.lead: months}).assign_coords({axes.lead: before})
+    past = observations_at(frame, obs).drop_vars("valid_time")
+    past = past.broadcast_like(forecast.isel({axes.lead: 0}, drop=True))
+    joined = xr.concat(
+        [past.astype(forecast.dtype), forecast.drop_vars("valid_time", errors="ignore")],
+        axes.lead,
+        coords="minimal",
+        compat="override",
+        join="override",
+        combine_attrs="override",
+    )
+    joined[axes.lead].attrs.update(lead.attrs)
+    return joined.transpose(*forecast.dims)
 
 
 def _monthly_ordinals(index: xr.DataArray) -> tuple[str, np.ndarray]:

@@ -113,17 +113,17 @@ def crps_ensemble(
 
 def _crps(x: npt.NDArray[Any], y: npt.NDArray[Any], *, fair: bool) -> npt.NDArray[np.float64]:
     """Return the CRPS (...) of x (..., M) and y (...); NaN members are left out."""
-    known = np.isfinite(x)
+    known = ~np.isnan(x)
     count = known.sum(axis=-1)
-    ordered = np.sort(np.where(known, x, np.inf), axis=-1)
-    ordered = np.where(np.isfinite(ordered), ordered, 0.0)
     rank = np.arange(1, x.shape[-1] + 1)
+    # np.sort puts NaN last, behind the known members
+    ordered = np.where(rank <= count[..., None], np.sort(x, axis=-1), 0.0)
     pairs = ((2 * rank - count[..., None] - 1) * ordered).sum(axis=-1)
     error = np.where(known, np.abs(x - y[..., None]), 0.0).sum(axis=-1)
     others = count - 1 if fair else count
     with np.errstate(invalid="ignore", divide="ignore"):
         score = error / count - pairs / (count * others)
-    return np.where(np.isfinite(y) & (others > 0) & (count > 0), score, np.nan)
+    return np.where(~np.isnan(y) & (others > 0), score, np.nan)
 
 
 def spread(

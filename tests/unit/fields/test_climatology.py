@@ -17,6 +17,7 @@ from xearth.errors import (
     UnitsError,
 )
 from xearth.fields.climatology import anomaly, climatology
+from xearth.reference.persistence import Persistence
 
 
 def months(start="1990-01", n=48, **attrs):
@@ -171,3 +172,14 @@ def test_what_contradicts_itself_is_refused():
         anomaly(da, da)
     with pytest.raises(MissingDataError, match=r"month \[1\]"):
         anomaly(da, clim.isel(month=slice(1, None)))
+
+
+def test_forecasts_depart_from_the_month_of_their_valid_time():
+    da = months()
+    clim = climatology(da)
+    fc = Persistence.fit(da, horizon=3).forecast(da, init=["1992-11", "1993-05"])
+    departure = anomaly(fc, clim)
+    expected = fc.values - clim.values[[[11, 0, 1], [5, 6, 7]]]
+    np.testing.assert_allclose(departure, expected, rtol=1e-12)
+    assert departure.dims == ("init", "lead")
+    assert departure.attrs["base_period"] == "1990-01/1993-12"

@@ -366,3 +366,35 @@ def test_dask_history_reads_the_steps_it_needs_only():
     fc = model.forecast(lazy, init="1955-03")
     np.testing.assert_array_equal(fc, model.forecast(da, init="1955-03"))
     assert set(seen) == {(48, 72)}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_longitudes_that_differ_by_a_turn_are_the_same(kind):
+    da = field()
+    model = fit(kind, da)
+    west = da.assign_coords(lon=("lon", (da.lon.values + 180) % 360 - 180, EAST)).sortby("lon")
+    fc = model.forecast(west.astype(np.float32), init="1965-05")
+    expected = model.forecast(da.astype(np.float32), init="1965-05")
+    xr.testing.assert_allclose(fc, expected)
+    assert fc.lon.values.tolist() == da.lon.values.tolist()
+
+
+def test_members_of_climatology_never_hold_the_truth():
+    da = field(n=120)
+    model = Climatology.fit(da, horizon=14)
+    fc = model.forecast(da, init="1955-04", members=50).isel(init=0)
+    start = int(np.flatnonzero(da.time == np.datetime64("1955-04-01"))[0])
+    for n in (1, 14):
+        truth = da.isel(time=start + n)
+        assert float(abs(fc.sel(lead=n) - truth).max(["lat", "lon"]).min()) > 0.05
+
+
+def test_coordinates_of_the_training_time_do_not_stick():
+    da = field()
+    da = da.assign_coords(
+        month=("time", da.time.dt.month.values),
+        forecast_period=((), 0, {"standard_name": "forecast_period", "units": "hours"}),
+        height=((), 2.0),
+    )
+    fc = Persistence.fit(da, horizon=2).forecast(da)
+    assert set(fc.coords) == {"init", "lead", "valid_time", "lat", "lon", "height"}

@@ -170,3 +170,23 @@ def test_what_cannot_be_averaged():
     )
     with pytest.raises(TimeAxisError, match="monthly"):
         running_mean(days)
+
+
+def test_observations_fill_the_first_windows_of_a_forecast():
+    index = samples.open("oisst_nino34").astype(float)
+    model = Persistence.fit(index, horizon=4)
+    fc = model.forecast(index, init=["1981-11", "1990-01", "1995-06"], members=2)
+    mean = running_mean(fc, history=index)
+    assert mean.dims == fc.dims
+    assert mean.lead.equals(fc.lead)
+    assert mean.valid_time.equals(fc.valid_time)
+    past = index.sel(time=["1989-12-01", "1990-01-01"]).values
+    second = fc.isel(init=1, member=0).values
+    line = np.concatenate([past, second])
+    expected = np.convolve(line, np.ones(3) / 3, "valid")
+    np.testing.assert_allclose(mean.isel(init=1, member=0), expected, rtol=1e-12)
+    assert mean.isel(init=0, member=0).isnull().values.tolist() == [True, False, False, False]
+    kelvin = (index + 273.15).assign_attrs(index.attrs, units="K")
+    xr.testing.assert_allclose(running_mean(fc, history=kelvin), mean)
+    with pytest.raises(ConfigError, match="history"):
+        running_mean(index, history=index)

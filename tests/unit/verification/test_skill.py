@@ -167,3 +167,10 @@ def test_what_cannot_be_scored(index, hindcast):
         skill_by_lead(hindcast, index, by="season")
     with pytest.raises(UnitsError):
         skill_by_lead(hindcast, index.assign_attrs(units="m"))
+
+
+def test_one_start_without_its_dimension(index, hindcast):
+    one = hindcast.isel(init=3)
+    truth = observations_at(one, index)
+    assert truth.dims == ("lead",)
+    np.testing.assert_array_equal(truth, observations_at(hindcast, index)[3])
