@@ -217,7 +217,9 @@ def load_official(
     return network.eval()
 
 
-def _fit_positions(network: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _fit_positions(
+    network: Earthformer | AuxiliaryEarthformer, state: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
     """Cut the positions that the reference's auxiliary decoder made for a finer level.
 
     Its downward tables are sized for the history and the level above; only the rows that
@@ -230,7 +232,7 @@ def _fit_positions(network: nn.Module, state: Mapping[str, Tensor]) -> dict[str,
         table, wanted = torch.as_tensor(state[name]), own[name].shape[0]
         if name.endswith("HW_embed.weight") and table.shape[0] > wanted:
             level = int(name.removeprefix(prefix).split(".")[0])
-            shapes = network.config.decoder_shapes  # type: ignore[union-attr]
+            shapes = network.config.decoder_shapes
             (_, h, w), (_, H, W) = shapes[level + 1], shapes[level]
             if table.shape[0] == H * W:
                 fitted[name] = table.unflatten(0, (H, W))[:h, :w].flatten(0, 1)

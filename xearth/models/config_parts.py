@@ -271,7 +271,7 @@ def _rebuild(name: str, hint: Any, value: Any) -> Any:
         layer = CrossLayer if name == "cross_patterns" else CuboidLayer
         return tuple(tuple(from_plain(layer, item) for item in pattern) for pattern in value)
     if isinstance(value, Mapping):
-        classes = [t for t in _members(hint) if dataclasses.is_dataclass(t)]
+        classes = [t for t in _members(hint) if isinstance(t, type) and dataclasses.is_dataclass(t)]
         return from_plain(_closest(name, classes, value), value)
     return _tuples(value)
 

@@ -18,14 +18,14 @@ copula processes", for the low-rank Gaussian; Gneiting et al. 2005 for training 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..errors import ConfigError
 
-__all__ = ["Head", "LowRankGaussian", "Point", "Prediction", "head_from_dict"]
+__all__ = ["Guess", "Head", "LowRankGaussian", "Point", "Prediction", "head_from_dict"]
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,11 @@ class Prediction:
         """The number K of factor fields."""
         return self.factors.shape[-1]
 
-    def shifted(self, guess: Tensor) -> Prediction:
-        """Return the same distribution about ``mean + guess``; guess: (N, T, H, W, C)."""
-        return Prediction(self.mean + guess, self.factors)
+    def about(self, guess: Guess) -> Prediction:
+        """Return the distribution that departs from ``guess`` by ``guess.unit`` times this one."""
+        mean = guess.mean + guess.unit * self.mean
+        factors = guess.factors + guess.unit[..., None] * self.factors
+        return Prediction(mean, factors)
 
     def variance(self) -> Tensor:
         """Return the variance of each cell, (N, T, H, W, C)."""
@@ -80,6 +82,37 @@ class Prediction:
         Tensor, (N, T, H, W, C)
         """
         return self.mean + torch.einsum("nthwck,nk->nthwc", self.factors, z)
+
+
+class Guess(NamedTuple):
+    """A first guess of the distribution, from which a network departs.
+
+    Parameters
+    ----------
+    mean : Tensor, (N, T, H, W, C)
+    factors : Tensor, (1, T, H, W, C, K)
+    unit : Tensor, (1, T, H, W, C)
+        What one unit of a network's output is worth.
+    """
+
+    mean: Tensor
+    factors: Tensor
+    unit: Tensor
+
+    @classmethod
+    def none(cls, rank: int, like: Tensor) -> Guess:
+        """Return the guess that leaves a prediction of this rank as it is, (1, 1, 1, 1, 1)."""
+        zero = like.new_zeros(1, 1, 1, 1, 1)
+        return cls(zero, like.new_zeros(1, 1, 1, 1, 1, rank), zero + 1)
+
+    def rows(self, part: slice) -> Guess:
+        """Return the guess of some of the samples."""
+        mean = self.mean if len(self.mean) == 1 else self.mean[part]
+        return Guess(mean, self.factors, self.unit)
+
+    def to(self, like: Tensor) -> Guess:
+        """Return the guess on the device and in the dtype of ``like``."""
+        return Guess(*(tensor.to(like) for tensor in self))
 
 
 @dataclass(frozen=True)

@@ -233,8 +233,8 @@ class PositionEmbedding(nn.Module):
             self.H_embed, self.W_embed = nn.Embedding(H, dim), nn.Embedding(W, dim)
         else:
             self.HW_embed = nn.Embedding(H * W, dim)
-        for table in self.children():
-            small_normal(table.weight)
+        for table in self.parameters():
+            small_normal(table)
 
     def table(self, T: int, H: int, W: int) -> Tensor:
         """Return the positions of a grid: (T, H, W, dim)."""

@@ -25,7 +25,7 @@ __all__ = ["RelativePosition", "relative_index"]
 
 
 def _coordinates(cuboid: Shape3) -> NDArray[np.int64]:
-    return np.stack(np.indices(cuboid), axis=-1).reshape(-1, 3)
+    return np.indices(cuboid).reshape(3, -1).T
 
 
 def relative_index(rows: Shape3, columns: Shape3, table: Shape3) -> NDArray[np.int64]:
