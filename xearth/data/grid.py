@@ -248,7 +248,7 @@ class Grid:
             mine, its = self._ruler(dim), other._ruler(other_dim)
             if mine is None or its is None:
                 continue
-            tolerance = _TOLERANCE * float(np.abs(np.diff(mine)).min(initial=1.0))
+            tolerance = _TOLERANCE * float(np.abs(np.diff(mine)).min() if mine.size > 1 else 1.0)
             if self._is_latlon and dim == self.axes.x:
                 match = column_match(mine, its, tolerance)
                 if match is None:

@@ -220,8 +220,11 @@ class Normalizer:
         """
         if isinstance(obj, xr.DataArray):
             return self._converted(obj, 0)
-        new = {name: self._converted(v, i) for i, (name, v) in enumerate(self._each(obj))}
-        changed = {name: v for name, v in new.items() if v is not obj[name]}
+        changed = {}
+        for i, (name, variable) in enumerate(self._each(obj)):
+            converted = self._converted(variable, i)
+            if converted is not variable:
+                changed[name] = converted
         return obj.assign(changed) if changed else obj
 
     def _converted(self, variable: xr.DataArray, index: int) -> xr.DataArray:

@@ -8,6 +8,7 @@ observed step) reads the steps :math:`t-h+1, \dots, t` and is asked for
 
 from __future__ import annotations
 
+import sys
 import warnings
 from dataclasses import dataclass
 
@@ -153,8 +154,18 @@ class Window:
             facts.append("stamps not sorted: windows follow the order of time")
         if facts:
             warnings.warn(
-                f"time axis {axis.name!r}: {'; '.join(facts)}.", TimeAxisWarning, stacklevel=4
+                f"time axis {axis.name!r}: {'; '.join(facts)}.",
+                TimeAxisWarning,
+                stacklevel=_callers_level(),
             )
+
+
+def _callers_level() -> int:
+    """Return the stack level, seen from the function above, of the first line outside xearth."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("xearth."):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def _span(axis: TimeAxis) -> str:
