@@ -89,7 +89,8 @@ def latitude_edges(obj: Obj, name: str) -> npt.NDArray[np.float64]:
 
     They are the variable named in the coordinate's ``bounds`` attribute when ``obj`` holds it
     (a Dataset does, a DataArray cannot), else the midpoints between neighbors, the outermost
-    cells being as wide as the step beside them, but not beyond the poles.
+    cells being as wide as the step beside them, but not beyond the poles. A cell reaches no
+    further to one side than twice as far as to the other, so that a hole in the grid stays one.
 
     Raises
     ------
@@ -139,9 +140,13 @@ def _midpoint_edges(values: npt.ArrayLike, name: str) -> npt.NDArray[np.float64]
             f"{name!r} must run in one direction; found {values[:4].tolist()} ... Sort it with "
             f"obj.sortby({name!r})."
         )
-    inner = values[:-1] + steps / 2
-    edge = np.concatenate([[values[0] - steps[0] / 2], inner, [values[-1] + steps[-1] / 2]])
-    return np.stack([edge[:-1], edge[1:]], axis=1)
+    before = np.concatenate([steps[:1], steps])
+    after = np.concatenate([steps, steps[-1:]])
+    sign = np.sign(steps[0])
+    # a step over twice its neighbor is a hole in the grid, not a wide cell
+    left = np.minimum(abs(before), 2 * abs(after)) / 2
+    right = np.minimum(abs(after), 2 * abs(before)) / 2
+    return np.stack([values - sign * left, values + sign * right], axis=1)
 
 
 def cell_area(obj: Obj) -> xr.DataArray:

@@ -361,6 +361,7 @@ def _match_units(history: xr.DataArray, template: xr.DataArray) -> xr.DataArray:
         raise UnitsError(
             f"history {history.name!r} and the training data must both be anomalies or both be "
             f"absolute; found units_metadata {history.attrs.get('units_metadata')!r} and "
-            f"{template.attrs.get('units_metadata')!r}. Use xearth.anomaly on the absolute one."
+            f"{template.attrs.get('units_metadata')!r}. Use xearth.anomaly on the absolute one, or "
+            "mark an anomaly as one: attrs['units_metadata'] = 'temperature: difference'."
         )
     return convert_array(history, wanted)

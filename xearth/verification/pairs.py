@@ -48,7 +48,8 @@ def pair(forecast: xr.DataArray, obs: xr.DataArray) -> tuple[xr.DataArray, xr.Da
         if is_difference(forecast.attrs) != is_difference(obs.attrs):
             raise UnitsError(
                 f"one of forecast {forecast.name!r} and truth {obs.name!r} is an anomaly, the "
-                "other is absolute. Use xearth.anomaly on the absolute one."
+                "other is absolute. Use xearth.anomaly on the absolute one, or mark an anomaly as "
+                "one: attrs['units_metadata'] = 'temperature: difference'."
             )
         obs = convert_array(obs, units)
     return forecast.astype(np.float64), obs.astype(np.float64)

@@ -133,18 +133,18 @@ def test_longitude_conventions_and_rolled_columns_agree():
 
 
 def test_bounds_of_a_dataset_win_over_midpoints():
-    lat, lon = [-4.0, -1.0, 5.0], [0.0, 1.0, 4.0, 10.0]
+    lat, lon = [-4.0, -1.0, 5.0], [0.0, 1.0, 2.5, 5.0]
     da = grid(lat, lon, np.arange(12.0).reshape(3, 4))
     da.lat.attrs["bounds"], da.lon.attrs["bounds"] = "lat_bnds", "lon_bnds"
     lat_bnds = np.array([[-5, -3], [-3, 2], [2, 8]], float)
-    lon_bnds = np.array([[-1, 0.5], [0.5, 3], [3, 6], [6, 12]], float)
+    lon_bnds = np.array([[-1, 0.5], [0.5, 2], [2, 3.5], [3.5, 7]], float)
     ds = da.to_dataset().assign(
         lat_bnds=(("lat", "bnds"), lat_bnds), lon_bnds=(("lon", "bnds"), lon_bnds)
     )
     box = Box(-4, 3, 0, 5)
     band = np.diff(np.sin(np.deg2rad([-4, -3, 2, 3])))
-    w = band[:, None] * np.array([0.5, 2.5, 2.0])
-    expected = (w * da.values[:, :3]).sum() / w.sum()
+    w = band[:, None] * np.array([0.5, 1.5, 1.5, 1.5])
+    expected = (w * da.values).sum() / w.sum()
     assert box_mean(ds, box).sst.item() == pytest.approx(expected, rel=1e-13)
     assert box_mean(da, box).item() != pytest.approx(expected, rel=1e-3)
     with_swapped = ds.assign(lat_bnds=(("lat", "bnds"), lat_bnds[:, ::-1]))
@@ -290,3 +290,18 @@ def test_latitude_edges_stop_at_the_poles():
     assert edges.min() == -90
     assert edges.max() == 90
     assert float(cell_area(da).sum()) == pytest.approx(4 * np.pi * EARTH_RADIUS**2, rel=1e-12)
+
+
+def test_a_hole_in_the_grid_is_not_covered():
+    da = globe(2.5)
+    holed = da.isel(lon=np.r_[0:80, 92:144])
+    with pytest.raises(RegionError, match="covers"):
+        box_mean(holed, NINO34)
+    assert box_mean(holed, NINO12).item() == pytest.approx(box_mean(da, NINO12).item(), rel=1e-12)
+
+
+def test_cells_may_widen_along_the_grid():
+    lat = np.cumsum(np.geomspace(0.3, 2.0, 40)) - 20
+    edges = latitude_edges(grid(lat, np.arange(0, 360, 5.0)), "lat")
+    np.testing.assert_allclose(edges[1:, 0], edges[:-1, 1], rtol=1e-12)
+    np.testing.assert_allclose(edges[1:, 0], (lat[1:] + lat[:-1]) / 2, rtol=1e-12)
