@@ -13,13 +13,18 @@ and :math:`p_\tau = E^T (w x_{t-\tau})`. With :math:`\theta` the time of year of
 :math:`B_n` is a ridge regression per lead :math:`n`; its penalty is chosen by leaving out
 stretches of time, and the guesses made without the stretch are what a network is trained
 against, so that the departure it learns is that of unseen years. :math:`a_n` damps, cell by
-cell, what the EOFs leave out. Sources: Hoerl & Kennard 1970 (ridge); Penland & Magorian 1993
+cell, what the EOFs leave out.
+
+The errors of those held-out guesses also give the width: with :math:`e` (samples by leads and
+cells) and its singular value decomposition :math:`w e / \sqrt{N} = U S V^T`, the first
+guess of factor :math:`k` is :math:`w^{-1} S_k V_k`, so that members are coherent over cells and
+leads as the errors were. Sources: Hoerl & Kennard 1970 (ridge); Penland & Magorian 1993
 (linear ENSO prediction in EOF space); Wolpert 1992 (stacking on held-out guesses).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -29,6 +34,7 @@ from ..errors import CheckpointError, ConfigError
 
 __all__ = ["FittedGuess", "LinearGuess"]
 
+_SHARE = 0.25
 PENALTIES = tuple(10.0**power for power in np.arange(0.0, 4.1, 0.5))
 
 
@@ -62,7 +68,13 @@ class LinearGuess:
             )
 
     def fit(
-        self, x: np.ndarray, y: np.ndarray, *, season: np.ndarray, area: np.ndarray
+        self,
+        x: np.ndarray,
+        y: np.ndarray,
+        *,
+        season: np.ndarray,
+        area: np.ndarray,
+        rank: int = 0,
     ) -> tuple[FittedGuess, np.ndarray]:
         """Fit to samples in the order of time.
 
@@ -76,6 +88,8 @@ class LinearGuess:
             Time of year of the init, in [0, 1).
         area : array (H, W)
             Relative areas, 0 in cells that never hold a value.
+        rank : int
+            Number of factors.
 
         Returns
         -------
@@ -110,6 +124,8 @@ class LinearGuess:
             scale=scale,
             coefficients=np.zeros((L, 3 * (1 + len(self.lags) * len(eofs)), len(eofs))),
             damping=np.zeros((L, weight.size)),
+            factors=np.zeros((rank, L, weight.size)),
+            unit=np.zeros((L, weight.size)),
         )
         features = shell.features(x, season)
         p = (y.reshape(N, L, -1) * weight) @ eofs.T
@@ -118,9 +134,16 @@ class LinearGuess:
         held, best = _leave_out(features, p, self.blocks, reach)
         whole = _Ridge(features, p)
         coefficients = np.stack([whole.solve(PENALTIES[best[n]])[:, n] for n in range(L)])
-        fitted = FittedGuess(eofs, weight, self.lags, scale, coefficients, damping).rounded()
-        guesses = fitted.expand(held) + damping * fitted.remainder(x[:, -1])[:, None]
-        return fitted, guesses.reshape(y.shape).astype(np.float32)
+        guesses = shell.expand(held) + damping * shell.remainder(x[:, -1])[:, None]
+        error = guesses - y.reshape(N, L, -1)
+        fitted = replace(
+            shell,
+            coefficients=coefficients,
+            damping=damping,
+            factors=_factors(error, weight, rank),
+            unit=_SHARE * np.sqrt(np.square(error).mean(0)),
+        )
+        return fitted.rounded(), guesses.reshape(y.shape).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,6 +160,11 @@ class FittedGuess:
         Standard deviation of the first component, by which all components are divided.
     coefficients : array (L, F, K), F = 3 (1 + K m) with m lags
     damping : array (L, P)
+    factors : array (R, L, P)
+        First guess of the R factors.
+    unit : array (L, P)
+        What one unit of a network's output is worth: a share of the held-out error, so that an
+        untrained network departs little.
     """
 
     eofs: np.ndarray
@@ -145,6 +173,8 @@ class FittedGuess:
     scale: float
     coefficients: np.ndarray
     damping: np.ndarray
+    factors: np.ndarray
+    unit: np.ndarray
 
     def __post_init__(self) -> None:
         components, cells = self.eofs.shape
@@ -153,6 +183,8 @@ class FittedGuess:
             "weight": (cells,),
             "coefficients": (leads, 3 * (1 + components * len(self.lags)), components),
             "damping": (leads, cells),
+            "factors": (len(self.factors), leads, cells),
+            "unit": (leads, cells),
         }
         found = {name: getattr(self, name).shape for name in expected}
         if found != expected:
@@ -202,9 +234,16 @@ class FittedGuess:
         fields = self.expand(p) + self.damping * self.remainder(x[:, -1])[:, None]
         return fields.reshape(len(x), len(self.damping), *x.shape[2:]).astype(np.float32)
 
+    def spread(self, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+        """Return factors (1, L, H, W, C, R) and unit (1, L, H, W, C), float32."""
+        L = len(self.unit)
+        factors = np.moveaxis(self.factors.reshape(-1, L, *shape), 0, -1)
+        unit = self.unit.reshape(L, *shape)
+        return factors[None].astype(np.float32), unit[None].astype(np.float32)
+
     def arrays(self) -> dict[str, np.ndarray]:
         """Return what is to be stored as arrays; with :meth:`facts` the inverse of ``restore``."""
-        names = ("eofs", "weight", "coefficients", "damping")
+        names = ("eofs", "weight", "coefficients", "damping", "factors", "unit")
         return {name: getattr(self, name) for name in names}
 
     def facts(self) -> dict[str, Any]:
@@ -252,6 +291,17 @@ def _leave_out(
     error = np.square(guesses - p).sum((1, 3))
     best = error.argmin(0)
     return guesses[best, :, np.arange(p.shape[1])].transpose(1, 0, 2), best
+
+
+def _factors(error: np.ndarray, weight: np.ndarray, rank: int) -> np.ndarray:
+    """Return the leading factors (rank, L, P) of errors (N, L, P)."""
+    N, L, P = error.shape
+    rows = (error * weight).reshape(N, -1) / np.sqrt(N)
+    _, strength, patterns = np.linalg.svd(rows, full_matrices=False)
+    if rank > len(strength):
+        raise ConfigError(f"a head of rank {rank} needs at least as many samples, found {N}")
+    factors = (strength[:rank, None] * patterns[:rank]).reshape(rank, L, P)
+    return np.divide(factors, weight, out=np.zeros_like(factors), where=weight > 0)
 
 
 def _damping(before: np.ndarray, after: np.ndarray) -> np.ndarray:

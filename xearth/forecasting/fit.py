@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,8 +144,11 @@ def fit(
     split = _split(data, window, validation, recipe)
     config = _sized(config, split, window, recipe)
     guess, held = _first_guess(split, recipe)
-    training = split.examples(split.training, guess=held)
-    checking = split.validation_examples(guess)
+    rank = recipe.chosen_head().rank
+    training = split.examples(split.reader, split.training, rank=rank, guess=guess, means=held)
+    checking = None
+    if split.checking is not None:
+        checking = split.examples(*split.checking, rank=rank, guess=guess)
     trained = [
         _train(config, training, checking, recipe=recipe, number=number)
         for number in range(recipe.networks)
@@ -190,18 +192,9 @@ class _Split:
         mask = self.grid.mask
         return self.grid.cell_weights * (1.0 if mask is None else mask)
 
-    def examples(self, numbers: np.ndarray, guess: np.ndarray | None) -> WindowExamples:
-        return WindowExamples(self.reader, numbers, cell_weights=self.area, guess=guess)
-
-    def validation_examples(self, guess: FittedGuess | None) -> WindowExamples | None:
-        if self.checking is None:
-            return None
-        reader, numbers = self.checking
-        examples = WindowExamples(reader, numbers, cell_weights=self.area)
-        if guess is None:
-            return examples
-        x, _, season = examples.arrays()
-        return WindowExamples(reader, numbers, cell_weights=self.area, guess=guess(x, season))
+    def examples(self, reader: Reader, numbers: np.ndarray, **how: Any) -> WindowExamples:
+        """Return windows as samples, weighted by area."""
+        return WindowExamples(reader, numbers, cell_weights=self.area, **how)
 
 
 def _recipe(
@@ -315,8 +308,9 @@ def _sized(
 def _first_guess(split: _Split, recipe: Recipe) -> tuple[FittedGuess | None, np.ndarray | None]:
     if recipe.guess is None:
         return None, None
-    x, y, season = split.examples(split.training, None).arrays()
-    return recipe.guess.fit(x, y, season=season, area=split.area)
+    x, y, season = split.examples(split.reader, split.training).arrays()
+    rank = recipe.chosen_head().rank
+    return recipe.guess.fit(x, y, season=season, area=split.area, rank=rank)
 
 
 def _train(
@@ -363,6 +357,7 @@ def _provenance(split: _Split, recipe: Recipe) -> dict[str, Any]:
     attrs = dict(split.data.attrs)
     options = recipe.options.to_dict()
     names = ("xearth", "torch", "numpy", "xarray")
+    versions = {name: str(sys.modules[name].__version__) for name in names}  # all loaded by now
     facts: dict[str, Any] = {
         "data": str(
             attrs.get("title") or attrs.get("long_name") or getattr(split.data, "name", "")
@@ -376,7 +371,7 @@ def _provenance(split: _Split, recipe: Recipe) -> dict[str, Any]:
         "guess": repr(recipe.guess),
         "options": {key: value for key, value in options.items() if key != "progress"},
         "seeds": [recipe.options.seed + k for k in range(recipe.networks)],
-        "versions": {name: importlib.metadata.version(name) for name in names},
+        "versions": versions,
         "python": ".".join(map(str, sys.version_info[:3])),
     }
     if split.checking is not None:

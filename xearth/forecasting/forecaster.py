@@ -2,14 +2,15 @@ r"""A trained network as a forecaster: labelled history in, labelled forecast ou
 
 Notation: :math:`S` networks share one configuration. Network :math:`s` reads the normalized
 history :math:`X` and gives the mean :math:`\mu_s` and factors :math:`L_{s,k}` of a low-rank
-Gaussian (:mod:`xearth.models.heads`), added to the first guess :math:`g(X)` if there is one.
+Gaussian (:mod:`xearth.models.heads`), as a departure from the first guess if there is one.
 Member :math:`m` comes from network :math:`s = m \bmod S` with draws of its own,
 
-.. math:: Y_m = g(X) + \mu_s + \sum_k z_{m,k} L_{s,k}, \qquad z_{m,k} \sim \mathcal{N}(0, 1),
+.. math:: Y_m = \mu_s + a \sum_k z_{m,k} L_{s,k}, \qquad z_{m,k} \sim \mathcal{N}(0, 1),
 
 where :math:`z_m` depends on the seed, the init and :math:`m` alone: a member is the same
 whatever the number of members or of inits asked for. Without members the forecast is the mean
-:math:`g(X) + \frac{1}{S}\sum_s \mu_s`.
+:math:`\frac{1}{S}\sum_s \mu_s`. The factor :math:`a` is 1 unless it was chosen on a
+validation period that the training period's spread did not fit.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from ..data.windows import Window
 from ..errors import CheckpointError, ConfigError, LeadError
 from .firstguess import FittedGuess
 from .history import Histories, read_histories
+from .inputs import first_guess
 
 if TYPE_CHECKING:
     import torch
@@ -74,6 +76,8 @@ class NetworkForecaster:
         First guess.
     season : bool
         Whether the networks read the time of year.
+    width : float
+        Factor of the draws, chosen on a validation period.
     name : str
     provenance : mapping
         Training period, validation, seeds, versions, data: plain values.
@@ -91,6 +95,7 @@ class NetworkForecaster:
     required: np.ndarray
     guess: FittedGuess | None = None
     season: bool = False
+    width: float = 1.0
     name: str = "network"
     provenance: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
@@ -245,27 +250,22 @@ class NetworkForecaster:
         with torch.inference_mode(), tqdm(total=count, disable=not progress, unit="init") as bar:
             for start in range(0, count, _BATCH):
                 rows = slice(start, min(start + _BATCH, count))
-                guess, predictions = self._predict(past, rows, device)
+                predictions = self._predict(past, rows, device)
                 if members is None:
                     mean = torch.stack([p.mean for p in predictions]).mean(0)
-                    parts.append(guess + mean.cpu().numpy())
+                    parts.append(mean.cpu().numpy())
                 else:
-                    fields = self._members(predictions, past.keys[rows], members, seed)
-                    parts.append(guess[:, :, None] + fields)
+                    parts.append(self._members(predictions, past.keys[rows], members, seed))
                 bar.update(rows.stop - rows.start)
         return np.concatenate(parts)
 
-    def _predict(
-        self, past: Histories, rows: slice, device: Any
-    ) -> tuple[np.ndarray, list[Prediction]]:
-        """Return the first guess (n, L, H, W, C) and each network's departure from it."""
+    def _predict(self, past: Histories, rows: slice, device: Any) -> list[Prediction]:
+        """Return the prediction of each network for some of the inits."""
         x, network_input, season = past.batch(rows)
-        guess: np.ndarray = np.zeros((1, 1, 1, 1, 1), dtype=np.float32)
-        if self.guess is not None:
-            guess = self.guess(x, season)
+        guess = first_guess(self.guess, x, season, rank=self.head.rank)
         network_input = network_input.to(device)
         outputs = [network.to(device)(network_input) for network in self.networks]
-        return guess, [self.head.predict(output) for output in outputs]
+        return [self.head.predict(output).about(guess.to(output)) for output in outputs]
 
     def _members(
         self, predictions: list[Prediction], keys: np.ndarray, members: int, seed: int
@@ -280,7 +280,7 @@ class NetworkForecaster:
                 np.random.default_rng([seed, int(key), m]).standard_normal(self.head.rank)
                 for key in keys
             ]
-            z = torch.as_tensor(np.stack(draws), dtype=prediction.mean.dtype)
+            z = torch.as_tensor(self.width * np.stack(draws), dtype=prediction.mean.dtype)
             fields.append(prediction.member(z.to(prediction.mean.device)).cpu().numpy())
         return np.stack(fields, 2)
 
@@ -391,5 +391,6 @@ def forecast(
             history, init=init, members=members, seed=seed, leads=leads, progress=progress
         )
     count = None if leads is None else _checked_leads(leads, forecaster)
-    made = forecaster.forecast(history, init=init, members=members, seed=seed)
+    fields: Any = history  # reference forecasters say themselves what they cannot read
+    made = forecaster.forecast(fields, init=init, members=members, seed=seed)
     return made.isel(lead=slice(count))

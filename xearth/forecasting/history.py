@@ -95,7 +95,7 @@ class Histories:
             return (self.source,)
         return tuple(self.source[name] for name in self.source.data_vars)
 
-    def batch(self, rows: slice) -> tuple[np.ndarray, Tensor, np.ndarray]:
+    def batch(self, rows: slice) -> tuple[Tensor, Tensor, np.ndarray]:
         """Return x (n, T, H, W, C), the network's input (n, T, H, W, C') and the time of year.
 
         Raises
@@ -114,7 +114,7 @@ class Histories:
                 "them, for example with .where(np.isfinite(da)) and .interpolate_na()."
             )
         network_input = self.reader.network_input(x, batch.init_positions)
-        return x.numpy(), network_input, self.reader.season_of(batch.init_positions)
+        return x, network_input, self.reader.season_of(batch.init_positions)
 
 
 def read_histories(reads: Reads, history: xr.DataArray | xr.Dataset, init: Any) -> Histories:

@@ -10,13 +10,15 @@ import xarray as xr
 
 from ..cf.timeaxis import TimeAxis
 from ..data.loader import Windows
+from .firstguess import FittedGuess
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ..models.heads import Guess
     from ..training.examples import TrainingBatch
 
-__all__ = ["Reader", "WindowExamples", "ranks", "year_fraction"]
+__all__ = ["Reader", "WindowExamples", "first_guess", "ranks", "year_fraction"]
 
 
 def year_fraction(axis: TimeAxis) -> np.ndarray:
@@ -42,6 +44,18 @@ def ranks(axis: TimeAxis) -> np.ndarray:
     rank = np.full(len(axis.values), -1, dtype=np.int64)
     rank[axis.order] = np.arange(len(axis.order))
     return rank
+
+
+def first_guess(fitted: FittedGuess | None, x: Tensor, season: np.ndarray, *, rank: int) -> Guess:
+    """Return the first guess of histories x (N, T, H, W, C); without one, the neutral guess."""
+    import torch
+
+    from ..models.heads import Guess
+
+    if fitted is None:
+        return Guess.none(rank, x)
+    parts = (fitted(x.cpu().numpy(), season), *fitted.spread((x.shape[2], x.shape[3], x.shape[4])))
+    return Guess(*(torch.from_numpy(part) for part in parts))
 
 
 class Reader:
@@ -98,8 +112,12 @@ class WindowExamples:
         Which windows, in the order of time.
     cell_weights : array (H, W)
         Relative areas.
-    guess : array (n, L, H, W, C), optional
-        First guess of each window.
+    rank : int
+        Of the head.
+    guess : FittedGuess, optional
+        First guess.
+    means : array (n, L, H, W, C), optional
+        Means of the first guess of each window, if not what ``guess`` gives.
     """
 
     def __init__(
@@ -108,9 +126,12 @@ class WindowExamples:
         numbers: np.ndarray,
         *,
         cell_weights: np.ndarray,
-        guess: np.ndarray | None = None,
+        rank: int = 0,
+        guess: FittedGuess | None = None,
+        means: np.ndarray | None = None,
     ) -> None:
-        self.reader, self.numbers, self.guess = reader, numbers, guess
+        self.reader, self.numbers, self.rank = reader, numbers, rank
+        self.guess, self.means = guess, means
         self.cell_weights = cell_weights / cell_weights.mean()
 
     def __len__(self) -> int:
@@ -126,9 +147,11 @@ class WindowExamples:
         batch = self.reader.windows.batch(self.numbers[at])
         x = self.reader.network_input(self.reader.fields(batch.x), batch.init_positions)
         weight = torch.as_tensor(self.cell_weights, dtype=x.dtype)[:, :, None] * batch.mask_y
-        guess = x.new_zeros(len(at), 1, 1, 1, 1)
-        if self.guess is not None:
-            guess = torch.from_numpy(self.guess[at])
+        guess = first_guess(
+            self.guess, batch.x, self.reader.season_of(batch.init_positions), rank=self.rank
+        )
+        if self.means is not None:
+            guess = guess._replace(mean=torch.from_numpy(self.means[at]))
         return TrainingBatch(x, batch.y, weight, guess, tuple(at.tolist()))
 
     def describe(self, indices: Sequence[int]) -> str:

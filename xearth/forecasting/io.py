@@ -91,6 +91,7 @@ def save(forecaster: NetworkForecaster, path: str | Path, *, dtype: str | None =
         "window": {"history": window.history, "horizon": window.horizon, "gap": window.gap},
         "step": {"count": step.count, "unit": step.unit},
         "season": forecaster.season,
+        "width": forecaster.width,
         "guess": None if guess is None else guess.facts(),
         "provenance": dict(forecaster.provenance),
         "metrics": dict(forecaster.metrics),
@@ -135,7 +136,7 @@ def load(path_or_name: str | Path) -> NetworkForecaster:
         )
     try:
         forecaster = _assemble(tensors, facts)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, CheckpointError):
             raise
         what = str(error) if isinstance(error, XearthError) else f"{type(error).__name__} {error}"
@@ -190,6 +191,7 @@ def _assemble(tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> 
         required=required,
         guess=None if guess is None else FittedGuess.restore(arrays, guess),
         season=facts["season"],
+        width=facts["width"],
         name=facts["name"],
         provenance=facts["provenance"],
         metrics=facts["metrics"],

@@ -10,6 +10,8 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Sampler
 
+from ..models.heads import Guess
+
 __all__ = ["EpochBatches", "Examples", "TrainingBatch"]
 
 
@@ -24,8 +26,8 @@ class TrainingBatch(NamedTuple):
         Truth; any finite number where the weight is 0.
     weight : Tensor, broadcastable to y
         0 where the truth is missing.
-    guess : Tensor, broadcastable to y
-        First guess that the network's mean is added to.
+    guess : Guess
+        First guess that the network departs from.
     indices : tuple of int
         Which samples these are.
     """
@@ -33,7 +35,7 @@ class TrainingBatch(NamedTuple):
     x: Tensor
     y: Tensor
     weight: Tensor
-    guess: Tensor
+    guess: Guess
     indices: tuple[int, ...]
 
     def pieces(self, size: int | None) -> Iterator[TrainingBatch]:
@@ -42,7 +44,11 @@ class TrainingBatch(NamedTuple):
         for start in range(0, total, size or total):
             part = slice(start, start + (size or total))
             yield TrainingBatch(
-                self.x[part], self.y[part], self.weight[part], self.guess[part], self.indices[part]
+                self.x[part],
+                self.y[part],
+                self.weight[part],
+                self.guess.rows(part),
+                self.indices[part],
             )
 
 

@@ -122,7 +122,7 @@ class Fitting(lightning.LightningModule):
         output = network(batch.x)
         if output.dtype in (torch.bfloat16, torch.float16):
             output = output.float()
-        return self.head.predict(output).shifted(batch.guess.to(output.dtype))
+        return self.head.predict(output).about(batch.guess.to(output))
 
     def _loss(self, network: nn.Module, batch: TrainingBatch) -> Tensor:
         prediction = self._prediction(network, batch)
@@ -170,7 +170,7 @@ class Fitting(lightning.LightningModule):
             for name, values in (
                 ("input", piece.x),
                 ("truth", piece.y),
-                ("first guess", piece.guess),
+                ("first guess", piece.guess.mean),
             )
             if not bool(torch.isfinite(values).all())
         ]

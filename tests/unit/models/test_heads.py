@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from xearth.errors import ConfigError
-from xearth.models.heads import LowRankGaussian, Point, Prediction, head_from_dict
+from xearth.models.heads import Guess, LowRankGaussian, Point, Prediction, head_from_dict
 
 
 def make(rank=3, channels=2, seed=0):
@@ -48,11 +48,22 @@ def test_a_member_is_coherent_over_cells_and_leads():
     torch.testing.assert_close(field, torch.full_like(field, 0.7))
 
 
-def test_shifted_moves_the_mean_only():
+def test_departure_from_a_guess():
     _, prediction = make()
-    moved = prediction.shifted(torch.full((1, 1, 1, 1, 1), 2.0))
-    torch.testing.assert_close(moved.mean, prediction.mean + 2)
-    assert torch.equal(moved.factors, prediction.factors)
+    shape = (1, 3, 4, 5, 2)
+    guess = Guess(torch.full((2, *shape[1:]), 2.0), torch.ones(*shape, 3), torch.full(shape, 0.5))
+    moved = prediction.about(guess)
+    torch.testing.assert_close(moved.mean, 2 + prediction.mean / 2)
+    torch.testing.assert_close(moved.factors, 1 + prediction.factors / 2)
+    one = prediction.about(guess.rows(slice(1, 2)).to(prediction.mean))
+    torch.testing.assert_close(one.mean, moved.mean)
+
+
+def test_the_neutral_guess_changes_nothing():
+    _, prediction = make()
+    same = prediction.about(Guess.none(3, prediction.mean).rows(slice(0, 1)))
+    assert torch.equal(same.mean, prediction.mean)
+    assert torch.equal(same.factors, prediction.factors)
 
 
 @pytest.mark.parametrize("head", [Point(), LowRankGaussian(1), LowRankGaussian(7)])

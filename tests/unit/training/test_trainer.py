@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from xearth.errors import CheckpointError, MissingDependencyError, TrainingError
-from xearth.models.heads import LowRankGaussian, Point
+from xearth.models.heads import Guess, LowRankGaussian, Point
 from xearth.training.examples import EpochBatches, TrainingBatch
 from xearth.training.losses import MSE, GaussianCRPS
 from xearth.training.optim import Schedule
@@ -35,7 +35,8 @@ class Toy(nn.Module):
 class ToyExamples:
     """y = x0 - 2 x1 + noise; one missing cell."""
 
-    def __init__(self, count=20, seed=0, scale=1.0):
+    def __init__(self, count=20, seed=0, scale=1.0, rank=0):
+        self.rank = rank
         generator = torch.Generator().manual_seed(seed)
         self.x = torch.randn(count, 3, 4, 5, 2, generator=generator) * scale
         noise = 0.1 * torch.randn(count, 3, 4, 5, 1, generator=generator)
@@ -48,9 +49,8 @@ class ToyExamples:
 
     def batch(self, indices):
         i = torch.as_tensor(indices)
-        return TrainingBatch(
-            self.x[i], self.y[i], self.weight[i], torch.zeros(len(i), 1, 1, 1, 1), tuple(indices)
-        )
+        guess = Guess.none(self.rank, self.x)
+        return TrainingBatch(self.x[i], self.y[i], self.weight[i], guess, tuple(indices))
 
     def describe(self, indices):
         return ", ".join(f"sample-{i}" for i in indices)
@@ -89,11 +89,11 @@ def test_a_distribution_learns_the_noise():
     network = build(out=3, dropout=0.0)
     result = fit(
         network,
-        ToyExamples(64),
+        ToyExamples(64, rank=2),
         head=LowRankGaussian(2),
         loss=GaussianCRPS(),
         how=options(epochs=30, ema=0.5),
-        validation=ToyExamples(32, seed=1),
+        validation=ToyExamples(32, seed=1, rank=2),
     )
     assert result.history[-1]["valid_loss"] < 0.1 * result.history[0]["valid_loss"]
     assert "n_averaged" not in result.state
@@ -161,7 +161,7 @@ def test_resume_after_a_kill_is_exact(tmp_path):
         fit(None, Dying(), how=options(), checkpoints={str(tmp_path)!r})
         """
     )
-    done = subprocess.run([sys.executable, "-c", script], check=False)  # noqa: S603
+    done = subprocess.run([sys.executable, "-c", script], check=False)
     assert done.returncode == -signal.SIGKILL
     resumed = fit(how=options(), checkpoints=tmp_path)
     assert same(fit().state, resumed.state)

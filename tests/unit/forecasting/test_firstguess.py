@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from xearth.errors import CheckpointError, ConfigError
+from xearth.forecasting.firstguess import PENALTIES, FittedGuess, LinearGuess
+
+H, W, T, L = 3, 4, 4, 3
+
+
+def oscillation(steps=400, noise=0.2, seed=0):
+    """Two patterns that turn into each other: a linear system with a known propagator."""
+    rng = np.random.default_rng(seed)
+    patterns = np.linalg.qr(rng.standard_normal((H * W, 2)))[0]
+    turn = 0.95 * np.array([[np.cos(0.5), -np.sin(0.5)], [np.sin(0.5), np.cos(0.5)]])
+    state, states = rng.standard_normal(2), []
+    for _ in range(steps):
+        state = turn @ state + noise * rng.standard_normal(2)
+        states.append(state)
+    return np.array(states) @ patterns.T, patterns, turn
+
+
+def windows(series):
+    fields = series.reshape(-1, H, W, 1)
+    inits = range(T - 1, len(series) - L)
+    x = np.stack([fields[i - T + 1 : i + 1] for i in inits])
+    y = np.stack([fields[i + 1 : i + 1 + L] for i in inits])
+    return x, y, (np.arange(T - 1, len(series) - L) % 12) / 12
+
+
+AREA = np.repeat(np.cos(np.deg2rad([-20.0, 0.0, 20.0]))[:, None], W, 1)
+
+
+def test_it_finds_the_propagator():
+    series, patterns, turn = oscillation()
+    x, y, season = windows(series)
+    guess, held = LinearGuess(components=2, lags=(0,), blocks=4).fit(
+        x, y, season=season, area=np.ones((H, W))
+    )
+    state = x[:, -1].reshape(len(x), -1) @ patterns
+    for lead in range(L):
+        exact = state @ np.linalg.matrix_power(turn, lead + 1).T @ patterns.T
+        for found in (guess(x, season), held):
+            error = found[:, lead].reshape(len(x), -1) - exact
+            assert error.std() < 0.15 * exact.std()
+
+
+def test_held_out_guesses_do_not_see_their_own_truth():
+    x, y, season = windows(oscillation()[0])
+    spec = LinearGuess(components=3, lags=(0, 2), blocks=4)
+    _, held = spec.fit(x, y, season=season, area=AREA)
+    spoiled = y.copy()
+    quarter = slice(0, len(y) // 4)
+    # the spoiled truth of the first stretch may change every guess but that stretch's own,
+    # apart from the EOFs (made of x), the damping and the penalty, which are kept here
+    spoiled[quarter] *= 1.001
+    _, again = spec.fit(x, spoiled, season=season, area=AREA)
+    own = np.abs(again - held)[quarter].max()
+    others = np.abs(again - held)[len(y) // 4 + T + L :].max()
+    assert own < 1e-4 < others
+
+
+def test_fitted_error_is_smaller_than_held_out_error():
+    rng = np.random.default_rng(0)
+    x, y, season = windows(rng.standard_normal((120, H * W)))
+    guess, held = LinearGuess(components=8, blocks=4, lags=(0, 1, 2)).fit(
+        x, y, season=season, area=AREA
+    )
+    assert np.square(guess(x, season) - y).mean() < np.square(held - y).mean()
+    # noise cannot be forecast: the penalty must shrink the held-out guess to almost nothing
+    assert np.square(held).mean() < 0.2 * np.square(y).mean()
+
+
+def test_the_season_matters():
+    rng = np.random.default_rng(1)
+    x, _, season = windows(oscillation(noise=0.5)[0])
+    sign = np.cos(2 * np.pi * season)[:, None, None, None, None]
+    y = np.repeat(sign * x[:, -1:], L, 1) + 0.01 * rng.standard_normal((len(x), L, H, W, 1))
+    guess, _ = LinearGuess(components=2, lags=(0,)).fit(x, y, season=season, area=AREA)
+    assert np.square(guess(x, season) - y).mean() < 0.01 * np.square(y).mean()
+
+
+def test_what_the_eofs_leave_out_is_damped():
+    rng = np.random.default_rng(2)
+    series = np.zeros((600, H * W))
+    for t in range(1, 600):  # every cell by itself remembers 0.8 of its last value
+        series[t] = 0.8 * series[t - 1] + rng.standard_normal(H * W)
+    x, y, season = windows(series)
+    guess, _ = LinearGuess(components=1, lags=(0,)).fit(x, y, season=season, area=np.ones((H, W)))
+    expected = 0.8 ** np.arange(1, L + 1)
+    np.testing.assert_allclose(guess.damping.mean(1), expected, atol=0.1)
+
+
+def test_factors_are_the_covariance_of_held_out_errors():
+    rng = np.random.default_rng(3)
+    x, y, season = windows(rng.standard_normal((200, H * W)))
+    guess, held = LinearGuess(components=2, lags=(0,)).fit(x, y, season=season, area=AREA, rank=36)
+    assert guess.factors.shape == (36, L, H * W)
+    error = (held - y).reshape(len(x), L * H * W).astype("float64")
+    flat = guess.factors.reshape(36, -1)
+    np.testing.assert_allclose(flat.T @ flat, error.T @ error / len(x), atol=1e-4)
+    np.testing.assert_allclose(guess.unit.ravel(), np.sqrt((error**2).mean(0)) / 4, rtol=1e-4)
+    with pytest.raises(ConfigError, match="at least as many samples"):
+        LinearGuess(blocks=2, lags=(0,)).fit(x[:30], y[:30], season=season[:30], area=AREA, rank=40)
+
+
+def test_cells_without_values_stay_zero():
+    x, y, season = windows(oscillation()[0])
+    area = AREA.copy()
+    area[1, 1] = 0
+    x[..., 1, 1, :] = y[..., 1, 1, :] = 0
+    guess, held = LinearGuess(components=2, lags=(0, 1)).fit(x, y, season=season, area=area)
+    assert not guess(x, season)[..., 1, 1, :].any()
+    assert not held[..., 1, 1, :].any()
+
+
+def test_round_trip_is_exact():
+    x, y, season = windows(oscillation()[0])
+    guess, _ = LinearGuess(components=2, lags=(0, 1)).fit(x, y, season=season, area=AREA)
+    arrays = {name: array.astype("float32") for name, array in guess.arrays().items()}
+    back = FittedGuess.restore(arrays, guess.facts())
+    np.testing.assert_array_equal(back(x, season), guess(x, season))
+
+
+def test_penalties_cover_four_decades():
+    assert PENALTIES[0] == 1
+    assert PENALTIES[-1] == pytest.approx(1e4)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"components": 0}, {"blocks": 1}, {"lags": ()}, {"lags": (-1,)}],
+)
+def test_impossible_values(values):
+    with pytest.raises(ConfigError, match="expected"):
+        LinearGuess(**values)
+
+
+def test_data_that_cannot_be_used():
+    x, y, season = windows(oscillation(steps=30)[0])
+    with pytest.raises(ConfigError, match=r"lag of 9.*found 4"):
+        LinearGuess().fit(x, y, season=season, area=AREA)
+    with pytest.raises(ConfigError, match="at least 40 samples"):
+        LinearGuess(lags=(0,), blocks=20).fit(x, y, season=season, area=AREA)
+
+
+def test_arrays_that_do_not_belong_together():
+    x, y, season = windows(oscillation()[0])
+    guess, _ = LinearGuess(components=2, lags=(0, 1)).fit(x, y, season=season, area=AREA)
+    arrays = guess.arrays()
+    arrays["damping"] = arrays["damping"][:, :-1]
+    with pytest.raises(CheckpointError, match="damping"):
+        FittedGuess.restore(arrays, guess.facts())
