@@ -46,6 +46,7 @@ from .setups import SETUPS
 
 if TYPE_CHECKING:
     from .auxiliary import AuxiliaryEarthformer
+    from .describe import Description
     from .earthformer import Earthformer
 
 __all__ = [
@@ -295,6 +296,18 @@ class EarthformerConfig:
         from .earthformer import Earthformer
 
         return Earthformer(self)
+
+    def describe(self) -> Description:
+        """Return parameters, MACs and FLOPs of each part of the network; print it.
+
+        Examples
+        --------
+        >>> EarthformerConfig.moving_mnist().describe().total.parameters
+        6702109
+        """
+        from .describe import describe
+
+        return describe(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as plain JSON values; :meth:`from_dict` reads it.
