@@ -202,8 +202,10 @@ class LIM:
 
     def _leftover(self, starts: Starts, members: int, seed: int) -> Floats:
         """(I, L, M, P_valid): noise of the EOFs left out."""
-        z = normal_draws(seed + 1, starts, (self.horizon, members, len(self.unresolved)))
-        return z @ self.unresolved
+        shape = (members, len(self.unresolved))
+        # stream 0 drives the EOFs; one lead at a time bounds the memory
+        draws = (normal_draws(seed, starts, shape, 1 + lead) for lead in range(self.horizon))
+        return np.stack([z @ self.unresolved for z in draws], axis=1)
 
 
 def _states(training: Training, smoothing: int) -> tuple[Floats, npt.NDArray[np.bool_]]:

@@ -12,7 +12,7 @@ the mean over the training period.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -131,6 +131,8 @@ class Training:
         history = _match_units(_match_grid(history, self.template, time), self.template)
         axis = TimeAxis.from_array(history[time])
         _refuse_repeats(axis, history)
+        if axis.step is None and axis.calendar == self.axis.calendar:
+            axis = replace(axis, step=self.axis.step, style=self.axis.style)
         if axis.step != self.axis.step:
             raise TimeAxisError(
                 f"history {history.name!r} has the step {axis.step}, the training data had "
@@ -255,10 +257,13 @@ class Starts:
         return [int(stamp) % 2**63 for stamp in stamps]
 
 
-def normal_draws(seed: int, starts: Starts, shape: tuple[int, ...]) -> Floats:
-    """Draw standard normal numbers (I, *shape); those of a start do not depend on the others."""
+def normal_draws(seed: int, starts: Starts, shape: tuple[int, ...], stream: int = 0) -> Floats:
+    """Draw standard normal numbers (I, *shape).
+
+    Those of a start depend on its time, the seed and the stream, not on the other starts.
+    """
     return np.stack(
-        [np.random.default_rng([seed, key]).standard_normal(shape) for key in starts.keys]
+        [np.random.default_rng([seed, key, stream]).standard_normal(shape) for key in starts.keys]
     )
 
 

@@ -118,7 +118,8 @@ def relative_nino34(
         What is subtracted, by default 20S-20N at all longitudes.
     scale : float, optional
         The factor on the difference; by default the ratio of the standard deviations in
-        ``da``. Give the observed one (``attrs["scale"]``) for forecasts.
+        ``da``, which is computed at once, Dask or not. Give the observed one
+        (``attrs["scale"]``) for forecasts; then all stays lazy.
 
     Returns
     -------

@@ -398,3 +398,11 @@ def test_coordinates_of_the_training_time_do_not_stick():
     )
     fc = Persistence.fit(da, horizon=2).forecast(da)
     assert set(fc.coords) == {"init", "lead", "valid_time", "lat", "lon", "height"}
+
+
+@pytest.mark.parametrize("kind", [Persistence, DampedPersistence, Climatology])
+def test_a_history_of_one_step_is_enough(kind):
+    da = field()
+    model = fit(kind, da)
+    alone = model.forecast(da.isel(time=[77]), members=2)
+    xr.testing.assert_allclose(alone, model.forecast(da, init=da.time.values[77], members=2))

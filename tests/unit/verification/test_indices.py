@@ -190,3 +190,10 @@ def test_observations_fill_the_first_windows_of_a_forecast():
     xr.testing.assert_allclose(running_mean(fc, history=kelvin), mean)
     with pytest.raises(ConfigError, match="history"):
         running_mean(index, history=index)
+
+
+def test_relative_index_with_a_scale_stays_lazy():
+    da = globe(24).chunk(time=6)
+    lazy = relative_nino34(da, scale=1.5)
+    assert lazy.chunks is not None
+    xr.testing.assert_allclose(lazy.compute(), relative_nino34(da.compute(), scale=1.5))
