@@ -10,8 +10,8 @@ import xarray as xr
 
 from ..cf.calendars import Calendar
 from ..cf.discover import discover
-from ..cf.forecast_coords import valid_time
-from ..cf.timeaxis import TimeAxis
+from ..cf.forecast_coords import lead_unit, valid_time
+from ..cf.timeaxis import MONTHS, TimeAxis
 from ..errors import TimeAxisError
 
 __all__ = ["observations_at"]
@@ -63,7 +63,7 @@ def observations_at(forecast: xr.DataArray | xr.Dataset, obs: xr.DataArray) -> x
             f"one truth per time. Drop them: obj.drop_duplicates({time!r})."
         )
     valid = valid_time(forecast)
-    keys, wanted = _keys(axis, valid.values)
+    keys, wanted = _keys(axis, valid.values, monthly=_is_monthly(forecast, axis))
     order = np.argsort(keys)
     place = order[np.searchsorted(keys, wanted, sorter=order).clip(max=keys.size - 1)]
     place = _nearest(keys, place, order, wanted)
@@ -80,12 +80,28 @@ def observations_at(forecast: xr.DataArray | xr.Dataset, obs: xr.DataArray) -> x
     return truth.where(xr.DataArray(known, dims=valid.dims))
 
 
+def _is_monthly(forecast: xr.DataArray | xr.Dataset, axis: TimeAxis) -> bool:
+    """Tell whether truth and leads count calendar months; they must agree."""
+    lead = forecast.coords.get(discover(forecast, require=()).lead or "lead")
+    known = lead is not None and (lead.dtype.kind == "m" or "units" in lead.attrs)
+    months = lead_unit(lead)[1] in MONTHS if lead is not None and known else None
+    if axis.step is None:
+        return bool(months)
+    if months is not None and months != (axis.step.months is not None):
+        raise TimeAxisError(
+            f"the truth has the step {axis.step}, but the leads count "
+            f"{'months' if months else 'fixed durations'}: they do not match. Resample the truth "
+            "to the step of the forecast."
+        )
+    return axis.step.months is not None
+
+
 def _keys(
-    axis: TimeAxis, valid: npt.NDArray[Any]
+    axis: TimeAxis, valid: npt.NDArray[Any], *, monthly: bool
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Return one integer per observed stamp and per valid time: months, or microseconds."""
     other = Calendar.of(valid, "valid_time")
-    if axis.step is None or axis.step.months is not None:
+    if monthly:
         return axis.style.calendar.months(axis.values), other.months(valid)
     if other.name != axis.calendar and not {other.name, axis.calendar} <= _CIVIL:
         raise TimeAxisError(

@@ -174,3 +174,34 @@ def test_one_start_without_its_dimension(index, hindcast):
     truth = observations_at(one, index)
     assert truth.dims == ("lead",)
     np.testing.assert_array_equal(truth, observations_at(hindcast, index)[3])
+
+
+def test_months_and_days_do_not_match(index, hindcast):
+    time = pd.date_range("1985-01-01", "1996-01-01")
+    coords = {"time": ("time", time, {"standard_name": "time"})}
+    daily = xr.DataArray(np.zeros(time.size), coords, ("time",), "x")
+    with pytest.raises(TimeAxisError, match="step 1 day, but the leads count months"):
+        observations_at(hindcast, daily)
+    with pytest.raises(TimeAxisError, match="step 1 month, but the leads count fixed"):
+        observations_at(hindcast_of(time.values[:3]), index)
+
+
+def test_a_single_truth_is_matched_in_the_unit_of_the_leads(index, hindcast):
+    one = index.sel(time=["1990-01-01"])
+    assert int(observations_at(hindcast, one).notnull().sum()) == 6
+    time = pd.date_range("2020-01-01", periods=12, freq="5min")
+    single = xr.DataArray(
+        [7.0], {"time": ("time", time[3:4], {"standard_name": "time"})}, ("time",)
+    )
+    truth = observations_at(hindcast_of(time.values[:3]), single)
+    assert np.argwhere(truth.notnull().values).tolist() == [[0, 2], [1, 1], [2, 0]]
+
+
+def test_skill_of_a_lazy_hindcast_is_lazy(index, hindcast):
+    lazy = hindcast.chunk(init=12)
+    table = skill_by_lead(lazy, index, ["correlation", "crps_fair"])
+    assert table.correlation.chunks is not None
+    assert table.crps_fair.chunks is not None
+    xr.testing.assert_allclose(
+        table.compute(), skill_by_lead(hindcast, index, ["correlation", "crps_fair"])
+    )
