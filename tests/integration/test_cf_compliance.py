@@ -47,8 +47,8 @@ LATLON = {
 PLANE = {
     "y": ("y", np.arange(4) * 1e3, {"standard_name": "projection_y_coordinate", "units": "m"}),
     "x": ("x", np.arange(5) * 1e3, {"standard_name": "projection_x_coordinate", "units": "m"}),
-    "lat": (("y", "x"), np.full((4, 5), 60.0), {"standard_name": "latitude", "units": "degrees_north"}),
-    "lon": (("y", "x"), np.full((4, 5), 25.0), {"standard_name": "longitude", "units": "degrees_east"}),
+    "lat": (("y", "x"), np.full((4, 5), 60.0), LATLON["lat"][2]),
+    "lon": (("y", "x"), np.full((4, 5), 25.0), LATLON["lon"][2]),
     "crs": (
         (), np.int32(0),
         {
@@ -193,8 +193,12 @@ def scores() -> xr.Dataset:
         coords={**lead, **LATLON, "season": ["DJF", "MAM", "JJA", "SON"]},
     )
     ds.acc.attrs = {"long_name": "anomaly correlation", "units": "1", "cell_methods": "init: mean"}
-    rmse = {"long_name": "root mean square error of sst", "units": "K",
-            "units_metadata": "temperature: difference", "cell_methods": "init: member: mean"}  # fmt: skip
+    rmse = {
+        "long_name": "root mean square error of sst",
+        "units": "K",
+        "units_metadata": "temperature: difference",
+        "cell_methods": "init: member: mean",
+    }
     ds.rmse.attrs = ds.rmse_map.attrs = rmse
     ds.prob.attrs = {"long_name": "probability of sst above 301 K", "units": "1",
                      "cell_methods": "realization: mean"}  # fmt: skip
@@ -248,7 +252,11 @@ def test_plain_field_and_resaved_file(calendar: str, tmp_path: Path, strict: Che
 def test_bare_field_without_attributes(tmp_path: Path, strict: Check) -> None:
     da = xr.DataArray(
         np.zeros((3, 5, 5)), dims=("time", "lat", "lon"),
-        coords={"time": pd.date_range("2000", periods=3), "lat": LATLON["lat"][:2], "lon": LATLON["lon"][:2]},
+        coords={
+            "time": pd.date_range("2000", periods=3),
+            "lat": LATLON["lat"][:2],
+            "lon": LATLON["lon"][:2],
+        },
         name="my_field", attrs={"units": "m"},
     )  # fmt: skip
     path = tmp_path / "bare.nc"

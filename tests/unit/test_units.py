@@ -256,4 +256,4 @@ def test_application_registry_is_left_alone_and_pint_is_lazy() -> None:
         "assert pint.get_application_registry().get() is before; "
         "assert u.registry() is not before"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)  # noqa: S603
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -150,7 +150,6 @@ def _mark_rows(ds: xr.Dataset, axes: Axes) -> None:
     for dim, letter in ((axes.y, "Y"), (axes.x, "X")):
         if dim is not None and dim in ds.coords and dim not in (axes.lat, axes.lon):
             ds[dim].attrs.setdefault("axis", letter)
-            ds[dim].attrs.setdefault("long_name", f"{letter.lower()} coordinate")
 
 
 def _cell_methods(ds: xr.Dataset) -> xr.Dataset:

@@ -138,8 +138,11 @@ def from_cf(path: str | os.PathLike[str] | xr.Dataset) -> xr.Dataset:
     if place.suffix == ".zarr":
         _need_zarr()
     engine: Any = "zarr" if place.suffix == ".zarr" else "netcdf4"
+    how: dict[str, Any] = {"consolidated": False} if engine == "zarr" else {}
     try:
-        opened = xr.open_dataset(place, engine=engine, decode_timedelta=False, decode_coords="all")
+        opened = xr.open_dataset(
+            place, engine=engine, decode_timedelta=False, decode_coords="all", **how
+        )
     except (OSError, ValueError, RuntimeError) as error:
         raise SourceError(
             f"Cannot read {str(place)!r} as {engine}: {error}. The file may be damaged or of "
@@ -231,8 +234,8 @@ def _ordered(ds: xr.Dataset, y: str | None, x: str | None) -> xr.Dataset:
     order = [*last, *(str(d) for d in ds.dims if _axis(ds, str(d)) == "Z")]
     order += [d for d in (y, x) if d is not None]
     bounds = {v.attrs.get("bounds") for v in ds.variables.values()}
-    for name, variable in ds.data_vars.items():
-        if name not in bounds:
+    for name, variable in ds.variables.items():
+        if name not in bounds and variable.ndim > 1:
             front = [d for d in variable.dims if d not in order]
             wanted = [*front, *(d for d in order if d in variable.dims)]
             ds[name] = ds[name].transpose(*wanted)

@@ -24,7 +24,9 @@ LAT = {"standard_name": "latitude", "units": "degrees_north", "axis": "Y"}
 LON = {"standard_name": "longitude", "units": "degrees_east", "axis": "X"}
 
 EXPECTED: dict[str, dict[str, str]] = {
-    "awkward_canesm5_tas_noleap": {"time": "time", "y": "lat", "x": "lon", "lat": "lat", "lon": "lon"},
+    "awkward_canesm5_tas_noleap": {
+        "time": "time", "y": "lat", "x": "lon", "lat": "lat", "lon": "lon",
+    },
     "awkward_csm_ts_365days": {"time": "time", "y": "lat", "x": "lon", "lat": "lat", "lon": "lon"},
     "awkward_ostia_monthly": {
         "time": "time", "y": "latitude", "x": "longitude", "lat": "latitude", "lon": "longitude",
