@@ -13,7 +13,9 @@ from ..cf.discover import discover
 from ..cf.writer import to_cf
 from ..data.windows import Window
 from ..errors import ConfigError, TimeAxisError
+from ..forecasting.fit import config_for_data, fit
 from ..forecasting.io import load
+from ..forecasting.recipe import Recipe
 from .demo import run_demo
 from .files import open_dataset, open_field, writable
 
@@ -50,18 +52,21 @@ def info(arguments: argparse.Namespace) -> None:
 
 def train(arguments: argparse.Namespace) -> None:
     """Train a network on a file and save it."""
-    from ..forecasting.fit import fit
-    from ..models.earthformer import EarthformerConfig
+    from ..models.heads import LowRankGaussian, Point
 
     output = _with_suffix(writable(arguments.output), (".safetensors",), "--output")
     field = open_field(arguments.file, arguments.variable)
     window = Window(history=arguments.history, horizon=arguments.horizon)
     learn = between(field, None, arguments.train_until)
     choose = between(field, arguments.validate.start, arguments.validate.stop)
-    config = EarthformerConfig.for_data(field, window, like=arguments.like)
+    recipe = Recipe(
+        head=LowRankGaussian(arguments.rank) if arguments.rank else Point(),
+        season=True,
+        name=output.stem,
+    )
     forecaster = fit(
-        config, learn, window=window, validation=choose, epochs=arguments.epochs,
-        seed=arguments.seed,
+        config_for_data(field, window, like=arguments.like), learn, window=window,
+        validation=choose, epochs=arguments.epochs, seed=arguments.seed, recipe=recipe,
     )  # fmt: skip
     forecaster.save(output)
     print(f"wrote {output}")

@@ -206,7 +206,11 @@ def _add_train(command: argparse.ArgumentParser) -> None:
         "--like", default="icar_enso", metavar="NAME",
         help="published set-up to size for this grid (default: %(default)s)",
     )  # fmt: skip
-    command.add_argument("--seed", type=int, default=0, help="random seed (default: %(default)s)")
+    command.add_argument(
+        "--rank", type=whole, default=8, metavar="K",
+        help="patterns that make the members of an ensemble; 0: no ensemble (default: %(default)s)",
+    )  # fmt: skip
+    command.add_argument("--seed", type=whole, default=0, help="random seed (default: %(default)s)")
     command.add_argument(
         "--output", type=Path, default=Path("model.safetensors"), metavar="PATH",
         help="where the model is saved (default: %(default)s)",
@@ -226,7 +230,7 @@ def _add_forecast(command: argparse.ArgumentParser) -> None:
         "--members", type=positive, default=20, metavar="N",
         help="members of the ensemble (default: %(default)s)",
     )  # fmt: skip
-    command.add_argument("--seed", type=int, default=0, help="random seed (default: %(default)s)")
+    command.add_argument("--seed", type=whole, default=0, help="random seed (default: %(default)s)")
     command.add_argument(
         "--output", type=Path, default=Path("forecast.nc"), metavar="PATH",
         help="CF file to write, .nc or .zarr (default: %(default)s)",
@@ -242,13 +246,24 @@ def positive(text: str) -> int:
     >>> positive("12")
     12
     """
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number above zero, found {text!r}")
-    return number
+    return _number(text, 1, "above zero")
+
+
+def whole(text: str) -> int:
+    """Return a whole number, zero or above, or tell argparse what is wrong.
+
+    Examples
+    --------
+    >>> whole("0")
+    0
+    """
+    return _number(text, 0, "of zero or above")
+
+
+def _number(text: str, least: int, words: str) -> int:
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"expected a whole number {words}, found {text!r}")
+    return int(text)
 
 
 def period(text: str) -> slice:
