@@ -68,7 +68,7 @@ class LIM:
     --------
     >>> from xearth.data.sources import samples
     >>> sst = samples.open("kaplan_sst")
-    >>> lim = LIM.fit(sst.sel(time=slice("1856", "1981")), horizon=12, modes=10)
+    >>> lim = LIM.fit(sst.sel(time=slice("1856", "1981")), horizon=12, smoothing=3)
     >>> fc = lim.forecast(sst, init=["1982-06", "1997-06"])
     >>> fc.dims, fc.attrs["target"], fc.attrs["training_period"]
     (('init', 'lead', 'lat', 'lon'), 'trailing mean over 3 steps', '1856-01/1981-12')
@@ -92,7 +92,7 @@ class LIM:
         return self.smoothing
 
     @classmethod
-    def fit(cls, train: xr.DataArray, *, horizon: int, modes: int = 15, smoothing: int = 3) -> LIM:
+    def fit(cls, train: xr.DataArray, *, horizon: int, modes: int = 15, smoothing: int = 1) -> LIM:
         """Find the EOFs and the Green function.
 
         Parameters
@@ -104,8 +104,9 @@ class LIM:
         modes : int
             Number of EOFs, K.
         smoothing : int
-            3 for the usual LIM, whose state and target are trailing 3-month means; 1 for a LIM
-            of the monthly values themselves.
+            1 for a LIM of the monthly values themselves; 3 for the LIM of the literature, whose
+            state *and target* are trailing 3-month means. The two are verified against
+            different truths (:func:`~xearth.verification.indices.running_mean`).
 
         Raises
         ------
@@ -166,8 +167,7 @@ class LIM:
         values = np.full((*anomalies.shape[:-1], self.valid.size), np.nan)
         values[..., self.valid] = anomalies
         values += normals if members is None else normals[:, :, None]
-        plural = f"trailing mean over {self.smoothing} steps"
-        target = plural if self.smoothing > 1 else "value of the step"
+        target = f"trailing mean over {self.smoothing} steps" if self.smoothing > 1 else None
         return self.training.label(values, starts, name=self.name, target=target)
 
     def _state(self, starts: Starts) -> Floats:

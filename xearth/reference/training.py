@@ -167,6 +167,7 @@ class Training:
         attrs["climatology_base"] = self.base
         if "base_period" in template.attrs:
             attrs["base_period"] = template.attrs["base_period"]
+        target = target or template.attrs.get("target")
         if target is not None:
             attrs["target"] = target
         dtype = template.dtype if template.dtype.kind == "f" else np.dtype(np.float64)

@@ -186,6 +186,7 @@ def running_mean(
     -------
     DataArray
         Same shape and coordinates. NaN where a month of the window is missing.
+        ``attrs["target"]`` says that the values are means.
 
     Raises
     ------
@@ -226,6 +227,8 @@ def running_mean(
     out = index.copy(data=mean.transpose(*index.dims).data)
     name = index.attrs.get("long_name", index.name or "value")
     out.attrs = {**index.attrs, "long_name": f"{name}, {align} {months}-month mean"}
+    if months > 1:
+        out.attrs["target"] = f"{align} mean over {months} steps"
     return out
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
@@ -9,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from ..cf.discover import discover
-from ..errors import ConfigError, MissingDataError
+from ..errors import ConfigError, MissingDataError, XearthWarning
 from .align import observations_at
 from .deterministic import bias, correlation, mae, rmse
 from .pairs import pair
@@ -85,6 +86,11 @@ def skill_by_lead(
     MissingDataError
         No forecast has a truth.
 
+    Warns
+    -----
+    XearthWarning
+        One side holds means over several steps, the other does not (``attrs["target"]``).
+
     Examples
     --------
     >>> from xearth.data.sources import samples
@@ -98,6 +104,7 @@ def skill_by_lead(
     axes = discover(forecast, require=("init", "lead"))
     _check_scores(scores, has_members=axes.member is not None)
     init, member = str(axes.init), axes.member
+    _warn_of_targets(forecast, obs)
     at = obs if {axes.init, axes.lead} <= set(obs.dims) else observations_at(forecast, obs)
     forecast, truth = pair(forecast, at)
     mean = forecast
@@ -153,6 +160,18 @@ def _by_month(
         rows.append(_scores(members, center, target, scores, init))
     attrs = {"long_name": "calendar month of the start", "units": "1"}
     return xr.concat(rows, xr.Variable("month", kinds, attrs), combine_attrs="override")
+
+
+def _warn_of_targets(forecast: xr.DataArray, obs: xr.DataArray) -> None:
+    mine, theirs = (da.attrs.get("target", "value of the step") for da in (forecast, obs))
+    if mine != theirs:
+        warnings.warn(
+            f"forecast {forecast.name!r} is of the {mine}, truth {obs.name!r} holds the {theirs}: "
+            "the scores compare different things. Use xearth.verification.indices.running_mean "
+            "on the other, or set attrs['target'] if both are the same.",
+            XearthWarning,
+            stacklevel=3,
+        )
 
 
 def _check_scores(scores: Sequence[str], *, has_members: bool) -> None:

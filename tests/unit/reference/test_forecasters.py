@@ -46,7 +46,7 @@ def field(n=240, lat=3, lon=4, start="1950-01", absolute=False, seed=0):
 
 
 def fit(kind, train, horizon=4):
-    return kind.fit(train, horizon=horizon, **({"modes": 5} if kind is LIM else {}))
+    return kind.fit(train, horizon=horizon, **({"modes": 5, "smoothing": 3} if kind is LIM else {}))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -310,6 +310,9 @@ def test_lim_state_and_target_are_trailing_means():
     expected = lim.green @ amplitudes @ lim.patterns + lim.mean
     np.testing.assert_allclose(fc.isel(init=0, lead=0).values.ravel(), expected, rtol=1e-9)
     assert fc.attrs["target"] == "trailing mean over 3 steps"
+    monthly = LIM.fit(da, horizon=2, modes=3)
+    assert monthly.history == 1
+    assert "target" not in monthly.forecast(da).attrs
 
 
 def test_lim_refuses_what_it_cannot_do():
@@ -318,7 +321,7 @@ def test_lim_refuses_what_it_cannot_do():
         LIM.fit(da, horizon=2, modes=13)
     with pytest.raises(ConfigError, match="smoothing"):
         LIM.fit(da, horizon=2, modes=3, smoothing=0)
-    lim = LIM.fit(da, horizon=2, modes=3)
+    lim = LIM.fit(da, horizon=2, modes=3, smoothing=3)
     with pytest.raises(TimeAxisError, match="fewer than 3 steps"):
         lim.forecast(da, init="1950-02")
     with pytest.raises(TimeAxisError, match="gap"):

@@ -11,9 +11,10 @@ import xarray as xr
 from xearth.cf.forecast_coords import forecast_coords
 from xearth.cf.timeaxis import TimeAxis
 from xearth.data.sources import samples
-from xearth.errors import ConfigError, MissingDataError, TimeAxisError, UnitsError
+from xearth.errors import ConfigError, MissingDataError, TimeAxisError, UnitsError, XearthWarning
 from xearth.reference.persistence import Persistence
 from xearth.verification.align import observations_at
+from xearth.verification.indices import running_mean
 from xearth.verification.skill import SCORES, skill_by_lead
 
 
@@ -205,3 +206,13 @@ def test_skill_of_a_lazy_hindcast_is_lazy(index, hindcast):
     xr.testing.assert_allclose(
         table.compute(), skill_by_lead(hindcast, index, ["correlation", "crps_fair"])
     )
+
+
+def test_a_month_is_not_scored_as_a_mean_unawares(index, hindcast):
+    with pytest.warns(XearthWarning, match="trailing mean over 3 steps"):
+        skill_by_lead(hindcast, running_mean(index))
+    smooth = running_mean(index)
+    fc = Persistence.fit(smooth, horizon=2).forecast(smooth, init=slice("1990", "1995"))
+    assert fc.attrs["target"] == "trailing mean over 3 steps"
+    skill_by_lead(fc, smooth)
+    skill_by_lead(running_mean(hindcast, history=index), smooth)
