@@ -74,3 +74,11 @@ def test_series_with_several_variables_are_datasets():
 def test_an_unknown_name_lists_the_known_ones():
     with pytest.raises(SourceError, match="kaplan_sst, oisst"):
         samples.open("ersst")
+
+
+def test_warm_water_leads_nino34_as_the_recharge_has_it():
+    xro = samples.open("xro_indices")
+    warm, nino = xro.WWV.values, xro.Nino34.values
+    for lag, expected in {0: 0.22, 3: 0.51, 6: 0.57, 9: 0.49, 12: 0.39}.items():
+        n = nino.size - lag
+        assert np.corrcoef(warm[:n], nino[lag:])[0, 1] == pytest.approx(expected, abs=0.006)

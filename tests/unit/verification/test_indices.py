@@ -197,3 +197,17 @@ def test_relative_index_with_a_scale_stays_lazy():
     lazy = relative_nino34(da, scale=1.5)
     assert lazy.chunks is not None
     xr.testing.assert_allclose(lazy.compute(), relative_nino34(da.compute(), scale=1.5))
+
+
+def test_kaplan_has_the_events_of_record():
+    index = nino34(samples.open("kaplan_sst"))
+    winters = {1877: 2.19, 1888: 1.85, 1972: 1.66, 1982: 2.55, 1997: 2.47}
+    for year, expected in winters.items():
+        djf = index.sel(time=slice(f"{year}-12", f"{year + 1}-02")).mean()
+        assert float(djf) == pytest.approx(expected, abs=0.011), year
+
+
+def test_kaplan_and_oisst_see_the_same_nino34():
+    kaplan = nino34(samples.open("kaplan_sst")).sel(time=slice("1981-11", "2003-12"))
+    oisst = anomaly(samples.open("oisst_nino34")).sel(time=kaplan.time)
+    assert np.corrcoef(kaplan, oisst)[0, 1] == pytest.approx(0.989, abs=0.003)
