@@ -22,7 +22,7 @@ from .masks import fill_values, static_mask, valid_mask
 __all__ = ["Source"]
 
 # Bytes decoded at a time while an array is loaded: far below the budget, far above a read's cost.
-_BLOCK = 2**27
+_BLOCK = 2**26
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,10 +45,11 @@ class Source:
 
     @cached_property
     def packed(self) -> np.dtype | None:
-        """The one integer dtype of all channels, or None if any is floating."""
+        """The one dtype of at most 16 bits of all channels, or None if they are not packed."""
         dtypes = {channel.dtype.newbyteorder("=") for channel in self.grid.channels}
-        alone = dtypes.pop() if len(dtypes) == 1 else None
-        return alone if alone is not None and alone.kind in "biu" else None
+        alone = dtypes.pop()
+        # float32 holds 16 bits exactly; longer integers are mapped in double precision instead.
+        return alone if not dtypes and alone.kind in "biu" and alone.itemsize <= 2 else None
 
     @cached_property
     def dtype(self) -> np.dtype:
@@ -112,8 +113,7 @@ class Source:
         for start, stop in self.time_blocks():
             block = self.read([self._stretch(start, stop, {})])[0]
             for channel, array in zip(self.grid.channels, block, strict=True):
-                missing = fill_values(self._attrs(channel.name))
-                valid = valid_mask(array, missing if channel.dtype.kind in "iu" else ())
+                valid = valid_mask(array, fill_values(self._attrs(channel.name)))
                 cells |= static_mask(self.grid.canonical(channel, valid))
         return cells
 
@@ -191,9 +191,7 @@ class Source:
         """
         valid: np.ndarray | None = None
         for c, (channel, array) in enumerate(zip(self.grid.channels, block, strict=True)):
-            attrs = self._attrs(channel.name)
-            missing = fill_values(attrs) if channel.dtype.kind in "iu" else ()
-            found = valid_mask(array, missing)
+            found = valid_mask(array, fill_values(self._attrs(channel.name)))
             if not found.all():
                 valid = np.ones(out.shape, dtype=bool) if valid is None else valid
                 valid[..., c] = self.grid.canonical(channel, found)

@@ -102,7 +102,7 @@ class Grid:
 
     @classmethod
     def from_array(cls, obj: xr.DataArray | xr.Dataset, axes: Axes | None = None) -> Grid:
-        """Return the Grid of ``obj``; reads coordinates only, never the data.
+        """Return the Grid of ``obj``; reads coordinates and riders, never the fields.
 
         Parameters
         ----------
@@ -316,7 +316,8 @@ class Grid:
         if out.dtype.kind == "f":
             np.copyto(out, np.nan, where=np.isnan(out))
         steps = 1 if self.axes.time is None else sizes[self.axes.time]
-        return out.reshape(-1, steps, *self.shape, len(parts))
+        folded = int(np.prod(shape[:-3] if self.axes.time is not None else shape[:-2]))
+        return out.reshape(folded, steps, *self.shape, len(parts))
 
     def canonical(self, channel: Channel, array: np.ndarray) -> np.ndarray:
         """Return stored values of one channel in the order of `dims`, size 1 where absent."""

@@ -187,7 +187,20 @@ def hollow(obj: xr.DataArray | xr.Dataset, found: Sequence[Channel]) -> Any:
 
 
 def compute(arrays: Sequence[Any]) -> Iterator[np.ndarray]:
-    """Yield numpy arrays of numpy or Dask arrays, all of them from one graph."""
+    """Yield numpy arrays of numpy or Dask arrays, all of them from one graph.
+
+    Raises
+    ------
+    TypeError
+        If an array is of another kind: turning it into numpy could drop units or fill zeros.
+    """
+    for array in arrays:
+        if not isinstance(array, np.ndarray) and not type(array).__module__.startswith("dask."):
+            raise TypeError(
+                f"data: expected a numpy or Dask array, found {type(array).__module__}."
+                f"{type(array).__name__}. Convert it first, for example with .pint.dequantify() or "
+                ".as_numpy()."
+            )
     if any(hasattr(array, "dask") for array in arrays):
         import dask
 

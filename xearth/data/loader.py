@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -69,18 +70,23 @@ class _Buffers:
 
     def __init__(self) -> None:
         self._arrays: list[np.ndarray] = []
+        self._lock = Lock()
+
+    def __reduce__(self) -> tuple[type[_Buffers], tuple[()]]:
+        return _Buffers, ()  # another process starts with buffers of its own
 
     def take(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         """Return an array that nobody else holds; its content is arbitrary."""
-        for i in range(len(self._arrays)):
-            # Two references: the list and getrefcount's argument. A tensor would be a third.
-            if sys.getrefcount(self._arrays[i]) == 2:
-                array = self._arrays[i]
-                if array.shape == shape and array.dtype == dtype:
-                    return array
-        array = np.empty(shape, dtype)
-        self._arrays = [array, *self._arrays[: self.kept - 1]]
-        return array
+        with self._lock:
+            for i in range(len(self._arrays)):
+                # Two references: the list and getrefcount's argument. A tensor would be a third.
+                if sys.getrefcount(self._arrays[i]) == 2:
+                    array = self._arrays[i]
+                    if array.shape == shape and array.dtype == dtype:
+                        return array
+            array = np.empty(shape, dtype)
+            self._arrays = [array, *self._arrays[: self.kept - 1]]
+            return array
 
 
 class Windows:
@@ -96,8 +102,8 @@ class Windows:
     window : Window
         History and horizon; ``horizon=0`` for histories alone.
     normalizer : Normalizer, optional
-        Units are checked and converted, values normalized. Without one, floating values are only
-        cast to float32 and packed integers are returned as they are.
+        Units are checked and converted, values normalized. Without one, packed integers (8 and 16
+        bits) are returned as they are and all else is only cast to float32.
     grid : Grid, optional
         The grid of a model; the data must match it and are oriented like it.
     init : optional

@@ -40,7 +40,7 @@ def valid_mask(values: np.ndarray, fill_values: tuple[float, ...] = ()) -> np.nd
     values : array
         Any shape; floating, integer or bool.
     fill_values : tuple of numbers
-        What means "missing" in integers (floating data uses NaN, and these as well).
+        What else means "missing": the only way in integers, beside NaN in floating data.
 
     Examples
     --------

@@ -77,7 +77,7 @@ class Moments:
 
 def tasks(variable: xr.DataArray) -> Iterator[Moments]:
     """Yield the moments of each block: Dask tasks, not yet computed, if it is chunked."""
-    missing = fill_values(variable.attrs) if variable.dtype.kind in "iu" else ()
+    missing = fill_values(variable.attrs)
     if variable.chunks is not None:
         import dask
 

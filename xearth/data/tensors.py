@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from ..errors import GridMismatchError
+from ..errors import GridMismatchError, MissingDataError
 from .grid import Grid
 from .layout import torch_dtype
 from .masks import fill, fill_values, static_mask, valid_mask
@@ -108,6 +108,8 @@ def to_tensor(
         If rows and columns cannot be told.
     TypeError
         If the data are not numbers.
+    MissingDataError
+        If floating data hold a fill value that was not decoded to NaN.
 
     Examples
     --------
@@ -138,6 +140,11 @@ def _valid(values: np.ndarray, obj: xr.DataArray | xr.Dataset, grid: Grid) -> np
     valid = np.empty(values.shape, dtype=bool)
     for c, channel in enumerate(grid.channels):
         attrs = obj.attrs if isinstance(obj, xr.DataArray) else obj[channel.name].attrs
-        numbers = fill_values(attrs) if channel.dtype.kind in "iu" else ()
+        numbers = fill_values(attrs)
         valid[..., c] = valid_mask(values[..., c], numbers)
+        if channel.dtype.kind == "f" and (~valid[..., c] & ~np.isnan(values[..., c])).any():
+            raise MissingDataError(
+                f"{channel.name!r}: expected missing cells to be NaN, found the undecoded fill "
+                f"value {numbers[0]}. Decode it: xr.decode_cf(ds), or da.where(da != {numbers[0]})."
+            )
     return valid

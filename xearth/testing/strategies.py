@@ -13,7 +13,16 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from hypothesis import strategies as st
+
+from ..errors import MissingDependencyError
+
+try:
+    from hypothesis import strategies as st
+except ImportError as error:
+    raise MissingDependencyError(
+        f"xearth.testing.strategies: expected hypothesis, found none ({error}). Install it with "
+        "pip install 'xearth[test]'."
+    ) from error
 
 __all__ = ["CALENDARS", "DTYPES", "cf_arrays", "cf_datasets", "horizontals", "times"]
 

@@ -9,7 +9,7 @@ import xarray as xr
 
 from xearth.data.grid import Grid
 from xearth.data.tensors import LabeledTensor, to_tensor
-from xearth.errors import AxisError, CheckpointError, GridMismatchError
+from xearth.errors import AxisError, CheckpointError, GridMismatchError, MissingDataError
 from xearth.testing.assertions import assert_roundtrip, assert_same
 
 LAT = {"standard_name": "latitude", "units": "degrees_north"}
@@ -366,3 +366,39 @@ def test_json_keeps_bits() -> None:
     back = Grid.from_json(grid.to_json())
     assert back.template["lat"].dtype == np.float32
     assert_same(back.template, grid.template)
+
+
+def test_undecoded_fill_values_of_floats_are_refused() -> None:
+    da = field([0, 10], [0, 10]).assign_attrs(_FillValue=1e20)
+    assert to_tensor(da).mask.all()
+    da[0, 0, 0] = 1e20
+    with pytest.raises(MissingDataError, match=r"'sst'.*undecoded fill value 1e\+20"):
+        to_tensor(da)
+
+
+def test_quantities_are_not_stripped() -> None:
+    import pint
+
+    da = field([0, 10], [0, 10])
+    wrapped = da.copy(data=pint.Quantity(da.values, "K"))
+    with pytest.raises(TypeError, match="found pint"):
+        to_tensor(wrapped)
+
+
+def test_no_times_at_all() -> None:
+    da = field([0, 10], [0, 10]).isel(time=slice(0, 0))
+    assert to_tensor(da).tensor.shape == (1, 0, 2, 2, 1)
+    assert_roundtrip(da)
+
+
+def test_dataset_prediction_of_another_length() -> None:
+    ds = field([0, 10], [0, 10]).to_dataset()
+    ds["index"] = ("time", [1.0, 2.0, 3.0])
+    ds["depth"] = (("lat", "lon"), np.ones((2, 2)))
+    ds["time_bnds"] = (("time", "bnds"), np.zeros((3, 2)))
+    ds["time"].attrs["bounds"] = "time_bnds"
+    labeled = to_tensor(ds)
+    found = labeled.to_array(labeled.tensor[:, :2])
+    assert list(found.data_vars) == ["sst", "index", "depth"]
+    assert found["sst"].shape == (2, 2, 2)
+    np.testing.assert_array_equal(found["index"], [1.0, 2.0])

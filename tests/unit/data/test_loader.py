@@ -323,3 +323,69 @@ def test_other_calendars(calendar: str) -> None:
     batch = Windows(da, WINDOW).batch([9])
     np.testing.assert_array_equal(batch.month, [12])
     np.testing.assert_array_equal(batch.x[0, ..., 0], by_hand(da, 11, WINDOW)[0])
+
+
+def test_long_integers_are_mapped_in_double_precision() -> None:
+    da = field(dtype="i4") + 2_000_000_000
+    da = da.assign_attrs(units="K", scale_factor=1e-3)
+    normalizer = Normalizer(("sst",), (2e6,), (0.1,), ("K",))
+    batch = Windows(da, WINDOW, normalizer=normalizer).batch([3])
+    x, _ = by_hand(da, 5, WINDOW)
+    np.testing.assert_allclose(batch.x[0, ..., 0], (x * 1e-3 - 2e6) / 0.1, rtol=1e-5, atol=1e-5)
+
+
+def test_undecoded_fill_values_are_missing() -> None:
+    da = field().assign_attrs(_FillValue=1e20).copy()
+    da[5, 1, 1] = 1e20
+    assert Normalizer.fit(da).center[0] < 200
+    batch = Windows(da, WINDOW).batch([3])
+    assert (~batch.mask_x).sum() == 1
+    assert batch.x.max() < 200
+
+
+def test_threads_get_buffers_of_their_own() -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    windows = Windows(field(), WINDOW)
+    expected = [windows.batch([i]).x.clone() for i in range(20)]
+
+    def check(i: int) -> bool:
+        batch = windows.batch([i % 20])
+        return torch.equal(batch.x, expected[i % 20])
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(check, range(400)))
+
+
+def test_pickle_starts_afresh() -> None:
+    import pickle
+
+    windows = Windows(field(), WINDOW)
+    first = windows.batch([0])
+    again = pickle.loads(pickle.dumps(windows)).batch([0])
+    assert torch.equal(first.x, again.x)
+
+
+def test_memory_is_bounded_by_the_batch() -> None:
+    """Data of 38 MB by Dask, windows of 1.6 MB: a batch of two needs no more than a few chunks."""
+    import tracemalloc
+
+    import dask.array
+
+    months = 240
+    values = dask.array.random.default_rng(0).random((months, 200, 100), chunks=(12, 200, 100))
+    da = xr.DataArray(
+        values, dims=("time", "lat", "lon"), name="sst",
+        coords={"time": field(months).time,
+                "lat": ("lat", np.linspace(-50, 50, 200), LAT),
+                "lon": ("lon", np.linspace(0, 99, 100), LON)},
+    )  # fmt: skip
+    windows = Windows(da, Window(12, 8), memory_budget=0)
+    windows.batch([0])
+    tracemalloc.start()
+    with raise_if_dask_computes(max_computes=1):
+        batch = windows.batch([0, 150])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert batch.x.shape == (2, 12, 200, 100, 1)
+    assert peak < 25e6
