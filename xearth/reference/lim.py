@@ -4,11 +4,12 @@ Notation
 --------
 :math:`x` are the amplitudes of the leading :math:`K` EOFs of the anomalies, weighted by
 :math:`\sqrt{\cos\varphi}`, after a trailing mean over ``smoothing`` steps and removal of the
-training mean. With :math:`C_0 = \langle x_t x_t^\top \rangle` and
-:math:`C_1 = \langle x_{t+1} x_t^\top \rangle` over the training period, the Green function of
-one step and the forecast are
+training mean. With :math:`C_\ell = \langle x_{t+\ell} x_t^\top \rangle` over the training period,
+the Green function of one step and the forecast are
 
-.. math:: G = C_1 C_0^{-1}, \qquad \hat x_{t+n} = G^n x_t .
+.. math:: G = (C_\ell C_0^{-1})^{1/\ell}, \qquad \hat x_{t+n} = G^n x_t ,
+
+for a lag of :math:`\ell` steps, usually 1.
 
 **Members** follow :math:`x_{t+1} = G x_t + \epsilon_t` with
 :math:`\langle \epsilon \epsilon^\top \rangle = Q = C_0 - G C_0 G^\top` (the
@@ -92,7 +93,15 @@ class LIM:
         return self.smoothing
 
     @classmethod
-    def fit(cls, train: xr.DataArray, *, horizon: int, modes: int = 15, smoothing: int = 1) -> LIM:
+    def fit(
+        cls,
+        train: xr.DataArray,
+        *,
+        horizon: int,
+        modes: int = 15,
+        smoothing: int = 1,
+        lag: int = 1,
+    ) -> LIM:
         """Find the EOFs and the Green function.
 
         Parameters
@@ -108,17 +117,24 @@ class LIM:
             state *and target* are trailing 3-month means. The two are verified against
             different truths (:func:`~xearth.verification.indices.running_mean`).
 
+        lag : int
+            Lag in steps of the covariance that gives the Green function. A longer one sees less
+            of what does not last from month to month.
+
         Raises
         ------
         ConfigError
-            More modes than the training data support, or a smoothing below 1.
+            More modes than the training data support, a smoothing or a lag below 1, or a lag at
+            which the Green function has no real root.
         MissingDataError
             Every cell is missing at some time, or no two steps follow each other.
         """
         if smoothing != int(smoothing) or smoothing < 1:
             raise ConfigError(f"smoothing must be a whole number of steps >= 1; found {smoothing}.")
+        if lag != int(lag) or lag < 1:
+            raise ConfigError(f"lag must be a whole number of steps >= 1; found {lag}.")
         training = Training.of(train, horizon=horizon)
-        x, valid = _states(training, int(smoothing))
+        x, valid = _states(training, int(smoothing), int(lag))
         rows = np.isfinite(x[:, 0])
         mean = x[rows].mean(axis=0)
         weight = _weights(training.template)[valid]
@@ -129,7 +145,7 @@ class LIM:
             raise ConfigError(
                 f"modes must lie between 1 and the rank {rank} of the training data; found {modes}."
             )
-        green, noise = _propagator(a @ eofs[:modes].T, rows)
+        green, noise = _propagator(a @ eofs[:modes].T, rows, int(lag))
         rest = slice(modes, rank)
         return cls(
             training=training,
@@ -208,7 +224,7 @@ class LIM:
         return np.stack([z @ self.unresolved for z in draws], axis=1)
 
 
-def _states(training: Training, smoothing: int) -> tuple[Floats, npt.NDArray[np.bool_]]:
+def _states(training: Training, smoothing: int, lag: int) -> tuple[Floats, npt.NDArray[np.bool_]]:
     """Trailing means of the cells that are never missing, (N, P_valid), and which they are."""
     observed = np.isfinite(training.values).any(axis=1)
     valid = np.asarray(np.isfinite(training.values[observed]).all(axis=0))
@@ -222,10 +238,10 @@ def _states(training: Training, smoothing: int) -> tuple[Floats, npt.NDArray[np.
     states = np.full(x.shape, np.nan)
     states[smoothing - 1 :] = windows.mean(axis=-1)
     known = np.isfinite(states[:, 0])
-    if not (known[1:] & known[:-1]).any():
+    if not (known[lag:] & known[:-lag]).any():
         raise MissingDataError(
-            f"the training period {training.period} has no two neighboring steps with "
-            f"{smoothing} steps up to each. Train on a longer unbroken record."
+            f"the training period {training.period} has no two steps {lag} apart with {smoothing} "
+            "steps up to each. Train on a longer unbroken record."
         )
     return states, valid
 
@@ -241,13 +257,27 @@ def _weights(template: xr.DataArray) -> Floats:
     return np.sqrt(cosine)
 
 
-def _propagator(x: Floats, rows: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
+def _propagator(x: Floats, rows: npt.NDArray[np.bool_], lag: int) -> tuple[Floats, Floats]:
     """Green function of one step and a square root of its noise covariance, (K, K) each."""
     c0 = x[rows].T @ x[rows] / rows.sum()
-    pairs = rows[1:] & rows[:-1]
-    c1 = x[1:][pairs].T @ x[:-1][pairs] / pairs.sum()
-    green = np.linalg.solve(c0.T, c1.T).T
+    pairs = rows[lag:] & rows[:-lag]
+    cn = x[lag:][pairs].T @ x[:-lag][pairs] / pairs.sum()
+    green = _real_root(np.linalg.solve(c0.T, cn.T).T, lag)
     q = c0 - green @ c0 @ green.T
     values, vectors = np.linalg.eigh((q + q.T) / 2)
-    # C0 and C1 come from finite samples, so a variance may turn out barely negative
+    # C0 and Cn come from finite samples, so a variance may turn out barely negative
     return green, vectors * np.sqrt(values.clip(min=0.0))
+
+
+def _real_root(power: Floats, n: int) -> Floats:
+    """Matrix whose n-th power is ``power``, by its eigenvalues."""
+    if n == 1:
+        return power
+    values, vectors = np.linalg.eig(power)
+    root = (vectors * values.astype(complex) ** (1 / n)) @ np.linalg.inv(vectors)
+    if np.abs(root.imag).max() > 1e-8 * np.abs(root).max():
+        raise ConfigError(
+            f"the Green function at lag {n} has no real root: a mode changes sign within the lag "
+            f"(eigenvalue {values.real.min():.2f}). Use a shorter lag or fewer modes."
+        )
+    return np.asarray(root.real)

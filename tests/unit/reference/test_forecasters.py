@@ -409,3 +409,22 @@ def test_a_history_of_one_step_is_enough(kind):
     model = fit(kind, da)
     alone = model.forecast(da.isel(time=[77]), members=2)
     xr.testing.assert_allclose(alone, model.forecast(da, init=da.time.values[77], members=2))
+
+
+def test_lim_at_a_longer_lag_finds_the_same_step():
+    da = field(n=40_000, lat=1, lon=3, seed=3)
+    lim = LIM.fit(da, horizon=3, modes=3, lag=3)
+    np.testing.assert_allclose(lim.green, 0.8 * np.eye(3), atol=0.03)
+    x = (da.values.reshape(40_000, 3) - lim.mean) @ lim.projections
+    third = (x[3:].T @ x[:-3] / len(x[3:])) @ np.linalg.inv(x.T @ x / len(x))
+    np.testing.assert_allclose(np.linalg.matrix_power(lim.green, 3), third, atol=1e-10)
+
+
+def test_lim_refuses_a_lag_within_which_signs_change():
+    da = field(n=400, lat=1, lon=1)
+    swing = da * (-1.0) ** np.arange(400)[:, None, None]
+    swing.attrs = da.attrs
+    with pytest.raises(ConfigError, match="no real root"):
+        LIM.fit(swing, horizon=2, modes=1, lag=3)
+    with pytest.raises(ConfigError, match="lag"):
+        LIM.fit(da, horizon=2, modes=1, lag=0)
