@@ -111,7 +111,8 @@ class Box:
         Raises
         ------
         RegionError
-            The grid covers less than 95 % of the box, or covers a part of it twice.
+            The grid covers less than 95 % of the box, or covers a part of it twice, or has no
+            cell center in it (2-D grids).
 
         Examples
         --------
@@ -132,6 +133,11 @@ class Box:
             dims = lat.dims
             coverage = self._curvilinear_coverage(lat.values, lon.values)
         self._check(coverage, lat, lon)
+        if not values.any():
+            raise RegionError(
+                f"{self}: no cell center of the grid {lat_name!r}, {lon_name!r} lies inside the "
+                "box; expected at least one. Choose a larger box."
+            )
         return xr.DataArray(
             values,
             coords={lat_name: obj[lat_name], lon_name: obj[lon_name]},

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 import xarray as xr
 
+from ..errors import MissingDataError
 from .persistence import origins_in_month
 from .training import Floats, Starts, Training
 
@@ -73,6 +74,12 @@ class Climatology:
             origins = origins_in_month(self.training, int(month), self.horizon)
             # what is to be forecast must not be among the members
             origins = origins[np.abs(origins - step) >= self.horizon]
+            if origins.size == 0:
+                raise MissingDataError(
+                    f"the training period {self.training.period} holds no year whose "
+                    f"{self.horizon} steps do not overlap the forecast itself; members need one. "
+                    "Train on more years, or shorten the horizon."
+                )
             random = np.random.default_rng([seed, key])
             chosen.append(random.choice(origins, members, replace=members > origins.size))
         steps = np.stack(chosen)[:, None, :] + leads[None, :, None]

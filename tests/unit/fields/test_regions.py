@@ -226,6 +226,8 @@ def test_a_curvilinear_grid_counts_centers():
     assert box_mean(da, NINO34).item() == pytest.approx(box_mean(flat, NINO34).item(), abs=1e-3)
     with pytest.raises(RegionError, match="covers"):
         box_mean(da.isel(i=slice(0, 210)), NINO34)
+    with pytest.raises(RegionError, match="no cell center"):
+        box_mean(da, Box(0.1, 0.3, 0.1, 0.3))
 
 
 def test_a_rotated_grid_with_missing_corners_still_covers():

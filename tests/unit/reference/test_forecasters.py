@@ -392,6 +392,15 @@ def test_members_of_climatology_never_hold_the_truth():
         assert float(abs(fc.sel(lead=n) - truth).max(["lat", "lon"]).min()) > 0.05
 
 
+def test_members_need_years_of_training():
+    short = field(n=40)
+    for kind in (Persistence, DampedPersistence, Climatology):
+        with pytest.raises(MissingDataError, match="members need 2"):
+            kind.fit(short, horizon=28).forecast(short, init="1951-01", members=3)
+    with pytest.raises(MissingDataError, match="overlap"):
+        Climatology.fit(short, horizon=14).forecast(short, init="1951-01", members=3)
+
+
 def test_coordinates_of_the_training_time_do_not_stick():
     da = field()
     da = da.assign_coords(
