@@ -77,11 +77,12 @@ class Source:
         """Dims folded into S."""
         return self.grid.dims[:-3]
 
-    def variables(self) -> list[xr.DataArray]:
-        """Return the variable of each channel."""
+    @cached_property
+    def variables(self) -> list[xr.Variable]:
+        """Variable of each channel, without its coordinates: cutting those would cost more."""
         if isinstance(self.obj, xr.DataArray):
-            return [self.obj]
-        return [self.obj[channel.name] for channel in self.grid.channels]
+            return [self.obj.variable]
+        return [self.obj[channel.name].variable for channel in self.grid.channels]
 
     def load(self) -> tuple[np.ndarray, np.ndarray | None]:
         """Read everything, block by block.
@@ -112,8 +113,9 @@ class Source:
         cells = np.zeros(self.grid.shape, dtype=bool)
         for start, stop in self.time_blocks():
             block = self.read([self._stretch(start, stop, {})])[0]
-            for channel, array in zip(self.grid.channels, block, strict=True):
-                valid = valid_mask(array, fill_values(self._attrs(channel.name)))
+            channels = zip(self.grid.channels, self.variables, block, strict=True)
+            for channel, variable, array in channels:
+                valid = valid_mask(array, fill_values(variable.attrs))
                 cells |= static_mask(self.grid.canonical(channel, valid))
         return cells
 
@@ -121,12 +123,7 @@ class Source:
         """Yield (start, stop) of stretches of about `_BLOCK` bytes, along Dask chunks if any."""
         steps = self.shape[1]
         rows = max(1, _BLOCK // max(1, self.nbytes // max(1, steps)))
-        chunks = [
-            c
-            for v in self.variables()
-            if v.chunks and self.time in v.dims
-            for c in [v.chunksizes[self.time]]
-        ]
+        chunks = [v.chunksizes[self.time] for v in self.variables if self.time in v.chunksizes]
         edges = np.cumsum(chunks[0]) if chunks else np.arange(rows, steps + rows, rows)
         start = 0
         for i, edge in enumerate(np.minimum(edges, steps).tolist()):
@@ -169,16 +166,16 @@ class Source:
                 valid[k] = found.reshape(out.shape[1:])
         return valid
 
-    def _stretch(self, start: int, stop: int, pick: dict[Hashable, Any]) -> list[xr.DataArray]:
+    def _stretch(self, start: int, stop: int, pick: dict[Hashable, Any]) -> list[xr.Variable]:
         """Return each channel's variable at some times of one or all sequences, unread."""
         cuts = {self.time: slice(start, stop)}
         cuts |= {dim: slice(int(i), int(i) + 1) for dim, i in pick.items()}
-        return [v.isel(cuts, missing_dims="ignore") for v in self.variables()]
+        return [v.isel(cuts, missing_dims="ignore") for v in self.variables]
 
     @staticmethod
-    def read(stretches: Sequence[Sequence[xr.DataArray]]) -> list[list[np.ndarray]]:
+    def read(stretches: Sequence[Sequence[xr.Variable]]) -> list[list[np.ndarray]]:
         """Return the stored values of several stretches, computed together."""
-        arrays = compute([v.variable.data for stretch in stretches for v in stretch])
+        arrays = compute([v.data for stretch in stretches for v in stretch])
         return [[next(arrays) for _ in stretch] for stretch in stretches]
 
     def decode(self, block: Sequence[np.ndarray], out: np.ndarray) -> np.ndarray | None:
@@ -190,16 +187,14 @@ class Source:
             Where values are valid; None if all are.
         """
         valid: np.ndarray | None = None
-        for c, (channel, array) in enumerate(zip(self.grid.channels, block, strict=True)):
-            found = valid_mask(array, fill_values(self._attrs(channel.name)))
+        channels = zip(self.grid.channels, self.variables, block, strict=True)
+        for c, (channel, variable, array) in enumerate(channels):
+            found = valid_mask(array, fill_values(variable.attrs))
             if not found.all():
                 valid = np.ones(out.shape, dtype=bool) if valid is None else valid
                 valid[..., c] = self.grid.canonical(channel, found)
             out[..., c] = self.grid.canonical(channel, self._mapped(array, found, c))
         return valid
-
-    def _attrs(self, name: Hashable) -> dict[Any, Any]:
-        return self.obj.attrs if isinstance(self.obj, xr.DataArray) else self.obj[name].attrs
 
     def _mapped(self, array: np.ndarray, valid: np.ndarray, c: int) -> np.ndarray:
         """Return one channel's numbers as they are stored in the array."""
