@@ -59,13 +59,14 @@ def train(arguments: argparse.Namespace) -> None:
     window = Window(history=arguments.history, horizon=arguments.horizon)
     learn = between(field, None, arguments.train_until)
     choose = between(field, arguments.validate.start, arguments.validate.stop)
+    changes = {} if arguments.width is None else {"base_units": arguments.width}
     recipe = Recipe(
         head=LowRankGaussian(arguments.rank) if arguments.rank else Point(),
         season=True,
         name=output.stem,
     )
     forecaster = fit(
-        config_for_data(field, window, like=arguments.like), learn, window=window,
+        config_for_data(field, window, like=arguments.like, **changes), learn, window=window,
         validation=choose, epochs=arguments.epochs, seed=arguments.seed, recipe=recipe,
     )  # fmt: skip
     forecaster.save(output)

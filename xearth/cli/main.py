@@ -207,6 +207,10 @@ def _add_train(command: argparse.ArgumentParser) -> None:
         help="published set-up to size for this grid (default: %(default)s)",
     )  # fmt: skip
     command.add_argument(
+        "--width", type=positive, metavar="N",
+        help="channels of the network, a multiple of 16 (default: as published)",
+    )  # fmt: skip
+    command.add_argument(
         "--rank", type=whole, default=8, metavar="K",
         help="patterns that make the members of an ensemble; 0: no ensemble (default: %(default)s)",
     )  # fmt: skip

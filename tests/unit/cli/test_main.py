@@ -163,20 +163,21 @@ def test_train_then_forecast_from_a_file(tmp_path, capsys):
     pytest.importorskip("pytorch_lightning")
     import numpy as np
 
-    sst = xearth.samples.open("kaplan_sst").sel(time=slice("1960-01", "1979-12"))
+    sst = xearth.samples.open("kaplan_sst").sel(time=slice("1970-01", "1974-12"))
     source = tmp_path / "sst.nc"
     xearth.to_cf(sst, source)
     model = tmp_path / "mine.safetensors"
     status, out, err = run(
         capsys, "train", str(source), "--history", "4", "--horizon", "3",
-        "--train-until", "1971-12", "--validate", "1972-01:1975-12", "--epochs", "1",
+        "--train-until", "1971-12", "--validate", "1972-01:1972-12", "--epochs", "1",
+        "--width", "16", "--rank", "2",
         "--output", str(model),
     )  # fmt: skip
     assert status == 0, err
     assert str(model) in out
     output, plot = tmp_path / "fc.nc", tmp_path / "fc.png"
     status, out, err = run(
-        capsys, "forecast", str(source), "--model", str(model), "--init", "1976-06",
+        capsys, "forecast", str(source), "--model", str(model), "--init", "1974-06",
         "--members", "2", "--output", str(output), "--plot", str(plot),
     )  # fmt: skip
     assert status == 0, err
