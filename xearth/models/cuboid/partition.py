@@ -124,7 +124,10 @@ def pad_grid(x: Tensor, pad: Shape3, padding: Padding, *, left: bool = False) ->
 
 
 def unpad_grid(x: Tensor, pad: Shape3, padding: Padding) -> Tensor:
-    """Undo :func:`pad_grid` (padding at the end).
+    """Return to the grid before :func:`pad_grid` (padding at the end).
+
+    Exact for ``zeros`` and ``ignore``. Stretching is not invertible: with ``nearest`` cell i
+    comes back as cell floor(floor(i m / n) n / m), a neighbor where that is less than i.
 
     Examples
     --------
