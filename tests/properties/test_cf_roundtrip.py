@@ -43,7 +43,7 @@ def forecasts(
     dims = ("init", "lead", *(() if members is None else ("member",)))
     if grid == "latlon":
         coords["lat"] = ("lat", [10.0, 0.0], {**LAT, "axis": "Y"})
-        coords["lon"] = ("lon", [350.0, 355.0, 0.0], {**LON, "axis": "X"})
+        coords["lon"] = ("lon", [-10.0, -5.0, 0.0], {**LON, "axis": "X"})
         dims += ("lat", "lon")
     if grid == "plane":
         meters = {"units": "m", "axis": "Y", "standard_name": "projection_y_coordinate"}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import cftime
 import numpy as np
 import pandas as pd
 import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from xearth.cf.calendars import Calendar
 from xearth.cf.timeaxis import Step, TimeAxis
 from xearth.units import affine, compatible, convert
 
@@ -116,3 +118,32 @@ def test_conversions_are_inverses(source: str, target: str, value: float, differ
     np.testing.assert_allclose(back, value, rtol=1e-12, atol=tolerance)
     if difference:
         assert offset == 0.0
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    calendar=st.sampled_from(
+        ["standard", "proleptic_gregorian", "noleap", "all_leap", "360_day", "julian"]
+    ),
+    year=st.integers(1, 3000),
+    rest=st.tuples(
+        st.integers(1, 12), st.integers(1, 28), st.integers(0, 23), st.integers(0, 59),
+        st.integers(0, 59), st.integers(0, 999_999),
+    ),
+)  # fmt: skip
+def test_closed_forms_of_calendars_agree_with_cftime(
+    calendar: str, year: int, rest: tuple[int, ...]
+) -> None:
+    one = np.empty(1, object)
+    one[0] = cftime.datetime(year, *rest, calendar=calendar)
+    found = Calendar.of(one, "time")
+    expected = cftime.date2num(one, "microseconds since 1970-01-01", calendar=calendar)
+    assert found.encode(one)[0] == expected[0]
+    assert found.decode(found.encode(one))[0] == one[0]
+    month = found.months(one)
+    first = cftime.datetime(year, rest[0], 1, calendar=calendar)
+    start = cftime.date2num(first, "microseconds since 1970-01-01", calendar=calendar)
+    assert found.month_start(month)[0] == start
+    days = first.daysinmonth
+    if not (calendar == "standard" and (year, rest[0]) == (1582, 10)):
+        assert found.month_length(month)[0] == days * 86_400_000_000

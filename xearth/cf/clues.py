@@ -160,7 +160,7 @@ def _weak(name: str, attrs: Mapping[str, Any], found: Mapping[str, Clue]) -> dic
         if kind in found or not pattern.fullmatch(name):
             continue
         if kind in ("lat", "lon"):
-            if units in ("degrees", "degree", "deg"):
+            if units.lower().startswith("deg"):
                 out[kind] = Clue(name, WEAK, f"name {name!r} and plain units={units!r}")
             elif not units:
                 out[kind] = Clue(name, WEAK, f"name {name!r} only")

@@ -352,11 +352,12 @@ class _Search:
         dims, coords = _names(self.obj.dims), _names(self.obj.coords)
         text = f"{_label(self.obj)} has no {_WORDS[kind]}: dims are {dims}, coordinates {coords}."
         scalar = [c.name for k in _SYNONYMS[kind] for c in self.candidates[k] if self._flat(c)]
-        if kind == "time" and axes.init is not None:
+        if kind == "time" and (axes.init is not None or axes.lead is not None):
+            first = f"Select one start: obj.isel({axes.init}=0). " if axes.init is not None else ""
             return (
-                f"{text} It is a set of forecasts (starts on {axes.init!r}): its valid time "
-                f"depends on start and lead. Select one start and swap the lead for the valid "
-                f"time, or pass time={axes.init!r}."
+                f"{text} It is a forecast: its valid time depends on start and lead. {first}Then "
+                f"swap the lead for the valid time, as in obj.swap_dims(lead='valid_time')"
+                f"{f', or pass time={axes.init!r}' if axes.init is not None else ''}."
             )
         if scalar:
             return (

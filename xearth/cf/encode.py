@@ -14,15 +14,14 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ..errors import DiscoveryWarning, UnitsError
+from ..errors import AxisError, DiscoveryWarning, UnitsError
 from ..units import compatible, is_difference
 from .attrs import temperature_metadata
-from .calendars import SECONDS
+from .calendars import EPOCH, SECONDS, Calendar
 from .clues import is_dates
 from .discover import Axes, find_axes
 from .layout import COLLAPSED_ATTRS
 from .packing import packing
-from .timeaxis import Step
 
 CONVENTIONS = "CF-1.11"
 _LEAP_CALENDARS = ("standard", "gregorian", "proleptic_gregorian")
@@ -45,7 +44,7 @@ _NAMES = re.compile(r"(\w+):")
 _REFERENCES = ("ancillary_variables", "grid_mapping", "bounds", "climatology", "coordinates")
 
 
-def encode(ds: xr.Dataset, axes: Axes, step: Step | None) -> xr.Dataset:
+def encode(ds: xr.Dataset, axes: Axes) -> xr.Dataset:
     """Set the attributes and encodings of every variable.
 
     Parameters
@@ -54,8 +53,6 @@ def encode(ds: xr.Dataset, axes: Axes, step: Step | None) -> xr.Dataset:
         In the layout of a file.
     axes : Axes
         Of ``ds``.
-    step : Step or None
-        Of the time axis; sets its units.
 
     Returns
     -------
@@ -65,6 +62,7 @@ def encode(ds: xr.Dataset, axes: Axes, step: Step | None) -> xr.Dataset:
     for name in ds.variables:
         variable = ds[name].variable
         ds[name].attrs = {k: v for k, v in variable.attrs.items() if k not in _FOREIGN}
+    _clean(ds.attrs)
     ds = _place_auxiliaries(ds)
     for kind in ("lat", "lon"):
         _mark_horizontal(ds, getattr(axes, kind), kind)
@@ -74,11 +72,30 @@ def encode(ds: xr.Dataset, axes: Axes, step: Step | None) -> xr.Dataset:
     ds = _members_collapsed(_cell_methods(ds))
     _unresolved_methods(ds)
     _mark_temperatures(ds)
-    units = _time_units(step)
+    units = _time_units(ds)
     for name in ds.variables:
         _encode_one(ds, str(name), units)
     _encode_bounds(ds)
     return ds
+
+
+def legal_names(ds: xr.Dataset) -> xr.Dataset:
+    """Spell variables and dims with letters, digits and underscores, as CF wants them."""
+    names = {str(n) for n in (*ds.variables, *ds.dims)}
+    new = {n: re.sub(r"\W", "_", n, flags=re.ASCII) for n in names}
+    new = {n: spelled if spelled[:1].isalpha() else f"v{spelled}" for n, spelled in new.items()}
+    changed = {old: spelled for old, spelled in new.items() if old != spelled}
+    clashes = [old for old, spelled in changed.items() if spelled in names]
+    if clashes or len(set(changed.values())) < len(changed):
+        raise AxisError(
+            f"The names {sorted(clashes or changed)} cannot be spelled for a CF file without "
+            f"clashing: it takes letters, digits and underscores, {changed}. Rename them first."
+        )
+    found = ds.rename(changed)
+    for old, spelled in changed.items():
+        if spelled in found.variables:
+            found[spelled].attrs.setdefault("long_name", old)
+    return found
 
 
 def _place_auxiliaries(ds: xr.Dataset) -> xr.Dataset:
@@ -200,9 +217,18 @@ def _mark_temperatures(ds: xr.Dataset) -> None:
         ds[name].attrs = attrs
 
 
-def _time_units(step: Step | None) -> str:
-    unit = step.unit if step is not None and step.unit in SECONDS else "days"
-    return f"{'minutes' if unit == 'seconds' else unit} since 1970-01-01"
+def _time_units(ds: xr.Dataset) -> str:
+    """Choose the coarsest unit in which every date of the file is exact as a double."""
+    numbers = [
+        Calendar.of(np.atleast_1d(coord.values), str(name)).encode(np.atleast_1d(coord.values))
+        for name, coord in ds.coords.items()
+        if is_dates(coord.variable) and coord.chunks is None and coord.notnull().all()
+    ]
+    for unit, size in SECONDS.items():
+        exact = size * 500_000 if unit == "days" else size * 1_000_000  # half days are exact too
+        if all((u % exact == 0).all() for u in numbers):
+            return f"{unit} since 1970-01-01"
+    return EPOCH
 
 
 def _encode_one(ds: xr.Dataset, name: str, time_units: str) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 import numpy as np
 import xarray as xr
 
-from ..errors import AxisError
+from ..errors import AxisError, TimeAxisError
 from .calendars import DAY, SECONDS, Calendar
 from .clues import is_dates
 from .discover import Axes
@@ -61,7 +61,7 @@ def to_file_layout(ds: xr.Dataset, axes: Axes) -> xr.Dataset:
     AxisError
         A dimension of ``ds`` has a name that the layout needs for another.
     """
-    ds = _labels_aside(ds)
+    ds = _monotonic(_labels_aside(ds), axes)
     init = axes.init or _scalar(ds, "forecast_reference_time")
     lead = axes.lead or _scalar(ds, "forecast_period")
     ds = _renamed(ds, axes.member, "realization", MEMBER_ATTRS, np.int32)
@@ -81,6 +81,43 @@ def to_file_layout(ds: xr.Dataset, axes: Axes) -> xr.Dataset:
     if init is not None:
         return _single(ds, init, lead)
     return _by_lead(ds, lead)
+
+
+def _monotonic(ds: xr.Dataset, axes: Axes) -> xr.Dataset:
+    """Sort times, starts and leads, and unwrap longitudes: CF coordinates are monotonic."""
+    for dim in (axes.time, axes.init, axes.lead):
+        if dim is None or dim not in ds.coords or ds.sizes[dim] < 2:
+            continue
+        index = ds.indexes[dim]
+        if not index.is_unique:
+            repeated = index[index.duplicated()][0]
+            raise TimeAxisError(
+                f"{dim!r} holds {repeated} more than once; a CF file can hold each once. Drop the "
+                f"repeats: obj.drop_duplicates({dim!r})."
+            )
+        rising = index.is_monotonic_increasing or (
+            dim == axes.time and index.is_monotonic_decreasing
+        )
+        ds = ds if rising else ds.sortby(dim)
+    if axes.lon is not None and ds[axes.lon].dims == (axes.lon,) and ds.sizes[axes.lon] > 1:
+        ds = _unwrapped(ds, axes.lon)
+    return ds
+
+
+def _unwrapped(ds: xr.Dataset, lon: str) -> xr.Dataset:
+    """Add whole turns to longitudes across the dateline (or Greenwich) until they rise or fall."""
+    coord = ds[lon].variable
+    steps = np.diff(coord.values)
+    if (steps > 0).all() or (steps < 0).all():
+        return ds
+    turns = np.concatenate([[0.0], np.cumsum(-np.rint(steps / 360.0))]) * 360.0
+    values = (coord.values + turns).astype(coord.dtype)
+    found = ds.assign_coords({lon: (coord.dims, values, coord.attrs)})
+    bounds = coord.attrs.get("bounds", coord.encoding.get("bounds"))
+    if bounds in ds.variables:
+        away = np.mod(ds[bounds].values - coord.values[:, None] + 180.0, 360.0) - 180.0
+        found[bounds] = (ds[bounds].dims, values[:, None] + away)
+    return found
 
 
 def _labels_aside(ds: xr.Dataset) -> xr.Dataset:

@@ -41,9 +41,10 @@ def packing(da: xr.DataArray) -> dict[str, Any]:
         return unpacked(da)
     if kind == np.uint16 and da.chunks is not None:  # int16 may not hold what is not yet known
         return unpacked(da)
-    scale = da.dtype.type(source.get("scale_factor", 1.0))
-    offset = da.dtype.type(source.get("add_offset", 0.0))
-    found = {
+    real = np.float64 if da.dtype.itemsize > 4 else np.float32
+    scale = real(source.get("scale_factor", 1.0))
+    offset = real(source.get("add_offset", 0.0))
+    found: dict[str, Any] = {
         "dtype": "int8" if kind == np.int8 else "int16",
         "scale_factor": scale,
         "add_offset": offset,
@@ -58,7 +59,8 @@ def packing(da: xr.DataArray) -> dict[str, Any]:
 
 def unpacked(da: xr.DataArray) -> dict[str, Any]:
     """Give the encoding of floats as they are."""
-    return {"dtype": str(da.dtype), "_FillValue": _FILL.get(str(da.dtype))}
+    name = "float32" if da.dtype.itemsize < 4 else da.dtype.name  # NetCDF has no float16
+    return {"dtype": name, "_FillValue": _FILL.get(name)}
 
 
 def _integers(da: xr.DataArray, source: dict[Any, Any]) -> dict[str, Any]:
@@ -68,7 +70,7 @@ def _integers(da: xr.DataArray, source: dict[Any, Any]) -> dict[str, Any]:
     return {"_FillValue": None} if da.dtype.kind in "iub" else {}
 
 
-def _fits(da: xr.DataArray, low: float, high: float) -> bool:
+def _fits(da: xr.DataArray, low: Any, high: Any) -> bool:
     """Tell whether values in memory fit; lazy values are checked when they are written."""
     if da.chunks is not None or da.size == 0:
         return da.size > 0

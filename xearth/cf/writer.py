@@ -19,7 +19,7 @@ from .calendars import DAY, Calendar
 from .clues import is_dates
 from .dates import undecoded
 from .discover import discover, find_axes
-from .encode import CONVENTIONS, encode, time_encoding
+from .encode import CONVENTIONS, encode, legal_names, time_encoding
 from .layout import from_file_layout, to_file_layout
 from .packing import guarded, unpacked
 from .timeaxis import Step, TimeAxis
@@ -93,10 +93,10 @@ def to_cf(
     ds = _dataset(obj)
     ds.attrs = _global_attrs(ds, history, attributes)
     axes = discover(ds, require=())
-    laid = to_file_layout(ds, axes)
+    laid = legal_names(to_file_layout(ds, axes))
     on_file = find_axes(laid)
     step = _step(laid)
-    laid = _ordered(encode(laid, on_file, step), on_file.y, on_file.x)
+    laid = _ordered(encode(laid, on_file), on_file.y, on_file.x)
     laid = _with_time_bounds(laid, step)
     safe = laid.assign({name: guarded(laid[name]) for name in laid.data_vars})
     if target is not None:
@@ -132,7 +132,7 @@ def from_cf(path: str | os.PathLike[str] | xr.Dataset) -> xr.Dataset:
     """
     if isinstance(path, xr.Dataset):
         return from_file_layout(path)
-    place = Path(path)
+    place = Path(path).expanduser()
     if not place.exists():
         raise SourceError(f"There is no file {str(place)!r}. Check the path.")
     if place.suffix == ".zarr":
@@ -155,7 +155,7 @@ def _target(path: str | os.PathLike[str] | None) -> Path | None:
     """Check, before any work, that the path can be written."""
     if path is None:
         return None
-    target = Path(path)
+    target = Path(path).expanduser()
     if target.suffix not in (*_NETCDF, ".zarr"):
         raise SourceError(
             f"Cannot tell the format of {str(target)!r}: expected a name that ends in .nc or .zarr."
@@ -251,12 +251,13 @@ def _with_time_bounds(ds: xr.Dataset, step: Step | None) -> xr.Dataset:
     if "time" not in ds.coords or ds["time"].ndim != 1 or "time" not in ds.dims or step is None:
         return ds
     means = any(_MEAN.search(str(v.attrs.get("cell_methods", ""))) for v in ds.variables.values())
-    if not means or "bounds" in ds["time"].attrs or "bnds" in ds.variables:
+    if not means or "bounds" in ds["time"].attrs or "time_bnds" in ds.variables:
         return ds
     edges = _edges(ds["time"], step)
     if edges is None:
         return ds
-    ds = ds.assign(time_bnds=(("time", "bnds"), edges))
+    two = "bnds" if ds.sizes.get("bnds", 2) == 2 else "time_ends"
+    ds = ds.assign(time_bnds=(("time", two), edges))
     ds["time"].attrs["bounds"] = "time_bnds"
     encoding = time_encoding(ds["time"], ds["time"].encoding["units"])
     ds["time_bnds"].encoding = {**encoding, "coordinates": None}
@@ -266,7 +267,7 @@ def _with_time_bounds(ds: xr.Dataset, step: Step | None) -> xr.Dataset:
         size = DAY if ds["forecast_period"].attrs["units"] == "days" else None
         if size is not None:
             elapsed = (calendar.encode(edges) - calendar.encode(start)) / size
-            ds = ds.assign(forecast_period_bnds=(("time", "bnds"), elapsed))
+            ds = ds.assign(forecast_period_bnds=(("time", two), elapsed))
             ds["forecast_period"].attrs["bounds"] = "forecast_period_bnds"
             ds["forecast_period_bnds"].encoding = {"_FillValue": None, "coordinates": None}
     return ds
@@ -284,6 +285,8 @@ def _edges(time: xr.DataArray, step: Step) -> np.ndarray | None:
         last = first + 12
     elif step == Step(1, "days"):
         day = calendar.encode(values) // DAY * DAY
+        if not np.isin(calendar.encode(values) - day, [0, DAY // 2]).all():
+            return None
         return calendar.decode(np.stack([day, day + DAY], axis=-1))
     else:
         return None
@@ -294,7 +297,12 @@ def _atomically(target: Path, write: Callable[[Path], None]) -> None:
     """Write under a temporary name beside the target, then rename."""
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}{target.suffix}")
     try:
-        write(temporary)
+        try:
+            write(temporary)
+        except OSError as error:
+            raise SourceError(
+                f"Cannot write {str(target)!r}: {error}. Is there room and permission?"
+            ) from error
         if target.suffix == ".zarr" and target.exists():
             _swap(temporary, target)
         else:

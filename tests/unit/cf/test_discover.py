@@ -279,9 +279,11 @@ def test_dates_along_the_start_are_no_time_axis() -> None:
     )
     axes = discover(da, require=("init", "lead"))
     assert axes.time is None
-    with pytest.raises(AxisError, match=r"set of forecasts.*time='init'"):
+    with pytest.raises(AxisError, match=r"It is a forecast.*time='init'"):
         discover(da, require=("time",))
     assert discover(da, time="init", require=("time",)).time == "init"
+    with pytest.raises(AxisError, match=r"forecast.*swap_dims\(lead='valid_time'\)"):
+        discover(da.isel(init=0), require=("time",))
 
 
 def test_grib_style_start_named_time() -> None:

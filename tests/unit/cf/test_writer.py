@@ -272,6 +272,81 @@ def test_uneven_times_can_be_written() -> None:
     np.testing.assert_array_equal(to_cf(da).time, times)
 
 
+def test_stamps_are_exact_on_file(tmp_path: Path) -> None:
+    fc = forecast([3, 8])
+    for shift in ("06:30:00", "00:00:01", "12:00:00", "00:00:00.000001"):
+        odd = fc.assign_coords(
+            init=("init", fc.init.values + pd.Timedelta(shift).to_timedelta64(), fc.init.attrs)
+        ).drop_vars("valid_time")
+        to_cf(odd, tmp_path / "a.nc")
+        back = from_cf(tmp_path / "a.nc").load()
+        np.testing.assert_array_equal(back.init, odd.init)
+        moved = back.valid_time.values - fc.valid_time.values
+        assert (moved == pd.Timedelta(shift).to_timedelta64()).all()
+
+
+def test_unsorted_starts_leads_and_times_are_sorted() -> None:
+    fc = forecast([3, 5, 8])
+    mixed = fc.isel(init=[2, 0, 1], lead=[1, 0, 3, 2])
+    xr.testing.assert_identical(from_cf(to_cf(mixed)).sst, fc)
+    time = pd.date_range("2000-01-01", periods=3)
+    da = xr.DataArray([1.0, 2.0, 3.0], dims="time", coords={"time": time}, name="a", attrs=SST)
+    np.testing.assert_array_equal(to_cf(da.isel(time=[2, 0, 1])).a, [1.0, 2.0, 3.0])
+
+
+def test_repeated_starts_are_refused() -> None:
+    with pytest.raises(TimeAxisError, match=r"'init' holds .* more than once.*drop_duplicates"):
+        to_cf(forecast([3, 3]))
+
+
+def test_longitudes_across_the_dateline_are_unwrapped() -> None:
+    lon = np.array([170.0, 175.0, -180.0, -175.0])
+    edges = np.stack(
+        [np.where(lon == -180.0, 177.5, lon - 2.5), np.where(lon == 175.0, 177.5, lon + 2.5)], -1
+    )
+    ds = xr.Dataset(
+        {
+            "a": (("lat", "lon"), np.zeros((2, 4)), {"units": "1"}),
+            "lon_bnds": (("lon", "bnds"), edges),
+        },
+        coords={"lat": GRID["lat"], "lon": ("lon", lon, {**GRID["lon"][2], "bounds": "lon_bnds"})},
+    )
+    found = to_cf(ds)
+    np.testing.assert_array_equal(found.lon, [170.0, 175.0, 180.0, 185.0])
+    np.testing.assert_array_equal(found.lon_bnds[:, 1], found.lon + 2.5)
+    np.testing.assert_array_equal(found.lon_bnds[:, 0], found.lon - 2.5)
+    greenwich = ds.assign_coords(lon=("lon", [355.0, 0.0, 5.0, 10.0], GRID["lon"][2]))
+    np.testing.assert_array_equal(to_cf(greenwich).lon, [355.0, 360.0, 365.0, 370.0])
+
+
+def test_names_are_spelled_for_cf() -> None:
+    found = to_cf(forecast([8]).rename("nino3.4 (K)"))
+    assert "nino3_4__K_" in found
+    assert found["nino3_4__K_"].dtype == np.float32
+    two = xr.Dataset({"a.b": ("n", [1.0]), "a_b": ("n", [1.0])})
+    with pytest.raises(AxisError, match="clashing"):
+        to_cf(two)
+
+
+@pytest.mark.parametrize("dtype", [">f4", ">f8", "float16", ">i4"])
+def test_foreign_number_types(dtype: str, tmp_path: Path) -> None:
+    fc = forecast([8]).astype(dtype)
+    to_cf(fc, tmp_path / "a.nc")
+    back = from_cf(tmp_path / "a.nc").sst
+    np.testing.assert_array_equal(back, fc)
+    assert back.dtype.isnative
+
+
+def test_no_permission_is_a_typed_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise PermissionError("denied")
+
+    monkeypatch.setattr(xr.Dataset, "to_netcdf", refuse)
+    with pytest.raises(SourceError, match=r"Cannot write .*denied"):
+        to_cf(forecast([8]), tmp_path / "a.nc")
+    assert os.listdir(tmp_path) == []
+
+
 # -- packing -----------------------------------------------------------------------------------
 
 
