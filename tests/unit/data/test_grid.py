@@ -402,3 +402,9 @@ def test_dataset_prediction_of_another_length() -> None:
     assert list(found.data_vars) == ["sst", "index", "depth"]
     assert found["sst"].shape == (2, 2, 2)
     np.testing.assert_array_equal(found["index"], [1.0, 2.0])
+
+
+def test_meta_device() -> None:
+    labeled = to_tensor(field([0, 10], [0, 10]), device="meta", dtype="float16")
+    assert labeled.tensor.device.type == labeled.mask.device.type == "meta"
+    assert labeled.tensor.dtype == torch.float16

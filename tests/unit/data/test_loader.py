@@ -389,3 +389,14 @@ def test_memory_is_bounded_by_the_batch() -> None:
     tracemalloc.stop()
     assert batch.x.shape == (2, 12, 200, 100, 1)
     assert peak < 25e6
+
+
+@pytest.mark.parametrize("dtype", ["f4", "u1"])
+def test_meta_device_holds_no_hidden_cpu_tensor(dtype: str) -> None:
+    da = field(dtype=dtype).where(lambda v: v.lat > -5, 7).astype(dtype)
+    da = da.assign_attrs(_FillValue=np.dtype(dtype).type(7))
+    normalizer = Normalizer(("sst",), (100.0,), (10.0,), ("K",))
+    batch = Windows(da, WINDOW, normalizer=normalizer, device="meta").batch([0, 3])
+    for tensor in (batch.x, batch.y, batch.mask_x, batch.mask_y):
+        assert tensor.device.type == "meta"
+    assert batch.x.dtype == torch.float32
