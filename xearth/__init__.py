@@ -26,7 +26,7 @@ from .data.sources import samples
 from .data.windows import Window
 from .errors import XearthError, XearthWarning
 from .fields.climatology import anomaly, climatology
-from .fields.regions import Box, box_mean
+from .fields.regions import NINO3, NINO4, NINO12, NINO34, TROPICS, Box, box_mean
 from .forecasting.fit import fit
 from .forecasting.forecaster import NetworkForecaster, forecast
 from .forecasting.hindcast import hindcast
@@ -35,7 +35,10 @@ from .reference.climatology import Climatology
 from .reference.lim import LIM
 from .reference.persistence import DampedPersistence, Persistence
 from .units import Q
-from .verification.indices import nino_index
+from .verification.align import observations_at
+from .verification.deterministic import bias, correlation, mae, rmse
+from .verification.indices import nino_index, relative_nino34, running_mean
+from .verification.probabilistic import crps_ensemble, spread, spread_skill_ratio
 from .verification.skill import skill_by_lead
 
 if TYPE_CHECKING:
@@ -46,6 +49,11 @@ __version__ = "0.1.0"
 
 __all__ = [
     "LIM",
+    "NINO3",
+    "NINO4",
+    "NINO12",
+    "NINO34",
+    "TROPICS",
     "Axes",
     "Box",
     "Climatology",
@@ -63,8 +71,11 @@ __all__ = [
     "XearthError",
     "XearthWarning",
     "anomaly",
+    "bias",
     "box_mean",
     "climatology",
+    "correlation",
+    "crps_ensemble",
     "discover",
     "errors",
     "fit",
@@ -72,9 +83,16 @@ __all__ = [
     "from_cf",
     "hindcast",
     "load",
+    "mae",
     "nino_index",
+    "observations_at",
+    "relative_nino34",
+    "rmse",
+    "running_mean",
     "samples",
     "skill_by_lead",
+    "spread",
+    "spread_skill_ratio",
     "to_cf",
 ]
 

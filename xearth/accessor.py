@@ -17,7 +17,7 @@ from .data.grid import Grid
 from .data.tensors import LabeledTensor, to_tensor
 from .data.windows import Window
 from .fields.climatology import anomaly, climatology
-from .fields.regions import Box, box_mean
+from .fields.regions import TROPICS, Box, box_mean
 from .verification.indices import nino_index, relative_nino34, running_mean
 
 if TYPE_CHECKING:
@@ -70,8 +70,8 @@ class _Accessor:
     @property
     def frame_shape(self) -> tuple[int, int, int]:
         """Rows, columns and channels (H, W, C) of one time step as a tensor."""
-        _, _, *frame = self.grid.sizes
-        return tuple(frame)
+        _, _, H, W, C = self.grid.sizes
+        return H, W, C
 
     def to_tensor(self, *, device: Any = None, dtype: torch.dtype | None = None) -> LabeledTensor:
         """Return the values as a tensor (N, T, H, W, C) that knows its way back.
@@ -191,15 +191,25 @@ class DataArrayAccessor(_Accessor):
         """
         return nino_index(self._obj, "nino34")
 
-    def relative_nino34(self, *, base: tuple[str, str] | slice | None = None) -> xr.DataArray:
-        """Return Nino3.4 relative to the tropics; see ``verification.indices``."""
-        return relative_nino34(self._obj, base=base)
+    def relative_nino34(
+        self,
+        *,
+        base: tuple[str, str] | slice | None = None,
+        tropics: Box = TROPICS,
+        scale: float | None = None,
+    ) -> xr.DataArray:
+        """Return Nino3.4 relative to the tropics; see :func:`xearth.relative_nino34`."""
+        return relative_nino34(self._obj, base=base, tropics=tropics, scale=scale)
 
     def running_mean(
-        self, months: int = 3, *, align: Literal["trailing", "centered"] = "trailing"
+        self,
+        months: int = 3,
+        *,
+        align: Literal["trailing", "centered"] = "trailing",
+        history: xr.DataArray | None = None,
     ) -> xr.DataArray:
-        """Return means over neighboring months along time or lead."""
-        return running_mean(self._obj, months, align=align)
+        """Return means over neighboring months along time or lead; see ``running_mean``."""
+        return running_mean(self._obj, months, align=align, history=history)
 
     def forecast(
         self,
