@@ -218,7 +218,7 @@ def _mark_temperatures(ds: xr.Dataset) -> None:
 
 
 def _time_units(ds: xr.Dataset) -> str:
-    """Choose the coarsest unit in which every date of the file is exact as a double."""
+    """Choose the coarsest unit in which every date (to the second) is exact as a double."""
     numbers = [
         Calendar.of(np.atleast_1d(coord.values), str(name)).encode(np.atleast_1d(coord.values))
         for name, coord in ds.coords.items()
