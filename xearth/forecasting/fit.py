@@ -17,9 +17,10 @@ from ..data.grid import Grid
 from ..data.loader import Windows
 from ..data.normalize import Normalizer
 from ..data.windows import Window
-from ..errors import AxisError, ConfigError, TimeAxisError
+from ..errors import ConfigError, TimeAxisError
 from .firstguess import FittedGuess
 from .forecaster import NetworkForecaster
+from .history import refuse_other_dims
 from .inputs import Reader, WindowExamples, ranks
 from .recipe import Recipe
 
@@ -218,6 +219,7 @@ def _split(
     if window.horizon < 1:
         raise TimeAxisError(f"{window!r}: training needs a horizon of at least 1 step")
     axes = discover(data)
+    refuse_other_dims(data, axes)
     axis = TimeAxis.from_array(data[axes.time])
     held = np.zeros(len(axis.values), dtype=bool)
     if isinstance(validation, slice):
@@ -227,7 +229,6 @@ def _split(
     trained_on = data.isel({axes.time: np.flatnonzero(~held)}) if held.any() else data
     normalizer = Normalizer.fit(trained_on, kind=recipe.normalize)
     windows = Windows(data, plain, normalizer=normalizer)
-    _refuse_other_dims(windows, data)
     training, checking = _numbers(windows, held, window.stride)
     if training.size == 0:
         raise TimeAxisError(
@@ -241,8 +242,8 @@ def _split(
     if isinstance(validation, slice):
         other = (reader, checking)
     elif validation is not None:
+        refuse_other_dims(validation, discover(validation))
         apart = Windows(validation, plain, normalizer=normalizer, grid=grid)
-        _refuse_other_dims(apart, validation)
         other = (Reader(apart, season=recipe.season, known=mask), np.arange(len(apart)))
     if other is not None and other[1].size == 0:
         raise TimeAxisError(
@@ -250,15 +251,6 @@ def _split(
             "Choose a longer period."
         )
     return _Split(reader, training, other, normalizer, grid, required, trained_on)
-
-
-def _refuse_other_dims(windows: Windows, data: xr.DataArray | xr.Dataset) -> None:
-    if len(windows) != len(windows.init_positions):
-        others = list(discover(data).other_dims(data))
-        raise AxisError(
-            f"training data: expected the dims time, rows and columns, found {others} as well. "
-            f"Select one entry of each, for example with .isel({others[0]}=0)."
-        )
 
 
 def _numbers(windows: Windows, held: np.ndarray, stride: int) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import xarray as xr
 
-from ..cf.discover import discover
+from ..cf.discover import Axes, discover
 from ..cf.timeaxis import Step, TimeAxis
 from ..data.grid import Grid
 from ..data.loader import Windows
@@ -21,7 +21,7 @@ from .inputs import Reader
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Histories", "read_histories"]
+__all__ = ["Histories", "read_histories", "refuse_other_dims"]
 
 
 class Reads(Protocol):
@@ -117,6 +117,25 @@ class Histories:
         return x, network_input, self.reader.season_of(batch.init_positions)
 
 
+def refuse_other_dims(obj: xr.DataArray | xr.Dataset, axes: Axes) -> None:
+    """Refuse data with dims beside time, rows and columns.
+
+    Raises
+    ------
+    AxisError
+        If there are any; names them.
+    """
+    others = [str(dim) for dim in obj.dims if dim not in (axes.time, axes.y, axes.x)]
+    if isinstance(obj, xr.Dataset):
+        fields = [v.dims for v in obj.data_vars.values() if {axes.y, axes.x} <= set(v.dims)]
+        others = [dim for dim in others if any(dim in dims for dims in fields)]
+    if others:
+        raise AxisError(
+            f"data: expected the dims time, rows and columns, found {others} as well. Select one "
+            f"entry of each, for example with .isel({others[0]}=0)."
+        )
+
+
 def read_histories(reads: Reads, history: xr.DataArray | xr.Dataset, init: Any) -> Histories:
     """Check ``history`` against a forecaster and find the histories of ``init``.
 
@@ -147,6 +166,7 @@ def read_histories(reads: Reads, history: xr.DataArray | xr.Dataset, init: Any) 
         # affine() reads attributes alone and names what is absent
         reads.normalizer.affine(history)
         source = history[list(reads.normalizer.variables)]
+    refuse_other_dims(source, axes)
     window = Window(reads.window.history, 0)
     windows = Windows(
         source,
@@ -155,12 +175,6 @@ def read_histories(reads: Reads, history: xr.DataArray | xr.Dataset, init: Any) 
         grid=reads.grid,
         init=axis.values[axis.select(None)] if init is None else init,
     )
-    if len(windows) != len(windows.init_positions):
-        others = list(axes.other_dims(source))
-        raise AxisError(
-            f"history: expected the dims time, rows and columns, found {others} as well. Select "
-            f"one entry of each, for example with .isel({others[0]}=0)."
-        )
     known = reads.grid.mask
     return Histories(
         source,

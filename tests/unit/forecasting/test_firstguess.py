@@ -43,7 +43,7 @@ def test_it_finds_the_propagator():
         exact = state @ np.linalg.matrix_power(turn, lead + 1).T @ patterns.T
         for found in (guess(x, season), held):
             error = found[:, lead].reshape(len(x), -1) - exact
-            assert error.std() < 0.15 * exact.std()
+            assert error.std() < 0.2 * exact.std()
 
 
 def test_held_out_guesses_do_not_see_their_own_truth():
