@@ -15,10 +15,12 @@ Source: Gao et al. (2022), *Earthformer*, the EarthNet2021 experiment.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..errors import ConfigError
+from ..errors import ConfigError, GridMismatchError
 from .config import EarthformerConfig
 from .config_parts import ConvStem
 from .cuboid.blocks import SelfBlock
@@ -31,6 +33,9 @@ from .earthformer import (
     initial_encoder,
 )
 from .layers import PatchMerging3D, PositionEmbedding, Upsample3D, linear
+
+if TYPE_CHECKING:
+    from .describe import Description
 
 __all__ = ["AuxiliaryEarthformer", "UNetDecoder"]
 
@@ -214,7 +219,17 @@ class AuxiliaryEarthformer(nn.Module):
     def _auxiliary(self, fields: Tensor, T: int) -> Tensor:
         """Bring auxiliary fields to T frames of the data grid and encode them."""
         _, H, W, _ = self.config.input_shape
+        auxiliary = self.config.auxiliary
+        if fields.dim() != 5 or (auxiliary and fields.shape[-1] != auxiliary.channels):
+            raise GridMismatchError(
+                "auxiliary fields must be tensors (N, t, h, w, C) of as many channels as "
+                f"{auxiliary}; got {tuple(fields.shape)}"
+            )
         if fields.shape[1:4] != (T, H, W):
             stretched = functional.interpolate(fields.permute(0, 4, 1, 2, 3), size=(T, H, W))
             fields = stretched.permute(0, 2, 3, 4, 1)
         return self.initial_aux_encoder(fields)
+
+    def describe(self) -> Description:
+        """Return parameters, MACs and FLOPs of each part; print it."""
+        return self.config.describe()

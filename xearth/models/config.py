@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import ConfigError
 from .config_parts import (
+    INTEGERS,
     Auxiliary,
     ConvStem,
     Dropout,
@@ -24,6 +25,7 @@ from .config_parts import (
     ceil_shape,
     check,
     from_plain,
+    integers,
     to_plain,
 )
 from .cuboid.patterns import (
@@ -200,6 +202,8 @@ class EarthformerConfig:
     spare_decoder_positions: bool = False
 
     def __post_init__(self) -> None:
+        for name in INTEGERS:
+            object.__setattr__(self, name, integers(name, getattr(self, name)))
         check(self)
         patterns = {
             "encoder_patterns": _resolve(self.encoder_patterns, self.encoder_shapes, CuboidLayer),

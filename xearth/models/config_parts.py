@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from .config import EarthformerConfig
 
 __all__ = [
+    "INTEGERS",
     "Auxiliary",
     "ConvStem",
     "Dropout",
@@ -24,6 +26,7 @@ __all__ = [
     "ceil_shape",
     "check",
     "from_plain",
+    "integers",
     "to_plain",
 ]
 
@@ -182,10 +185,41 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 }
 
 
+INTEGERS = (
+    "input_shape",
+    "target_shape",
+    "encoder_depth",
+    "decoder_depth",
+    "downsample",
+    "block_units",
+)
+
+
+def integers(name: str, value: Any) -> tuple[int, ...] | None:
+    """Return a sequence of integers of any kind as a tuple of plain ones; None stays None.
+
+    Raises
+    ------
+    ConfigError
+        If it holds anything else.
+
+    Examples
+    --------
+    >>> integers("downsample", [1, 2, 2])
+    (1, 2, 2)
+    """
+    if value is None:
+        return None
+    try:
+        return tuple(operator.index(n) for n in value)
+    except TypeError as error:
+        raise ConfigError(f"{name} must be a sequence of integers; got {value!r}") from error
+
+
 def _check_shapes(config: EarthformerConfig) -> None:
     for name in ("input_shape", "target_shape"):
         shape = getattr(config, name)
-        if len(shape) != 4 or any(not isinstance(n, int) or n < 1 for n in shape):
+        if len(shape) != 4 or min(shape) < 1:
             raise ConfigError(f"{name} must be four positive integers (T, H, W, C); got {shape!r}")
     if config.input_shape[1:3] != config.target_shape[1:3]:
         raise ConfigError(
@@ -200,6 +234,10 @@ def _check_levels(config: EarthformerConfig) -> None:
         raise ConfigError(
             "encoder_depth and decoder_depth need one positive number per level, as many in "
             f"both; got {depths[0]} and {depths[1]}"
+        )
+    if len(config.downsample) != 3 or min(config.downsample) < 1:
+        raise ConfigError(
+            f"downsample must be three positive integers (d_T, d_H, d_W); got {config.downsample}"
         )
     units = config.units
     if len(units) != len(depths[0]) or units[0] != config.base_units:

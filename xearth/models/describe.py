@@ -44,9 +44,9 @@ class Part:
         return self.flops // 2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Description:
-    """Parts of a network and their sum; ``str()`` is a table.
+    """Parts of a network and their sum; printed, it is a table.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ class Description:
             sum(part.flops for part in self.parts),
         )
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         rows = [
             f"{part.name:22}{part.parameters:>14,}{part.macs / 1e9:>12.3f}{part.flops / 1e9:>12.3f}"
             for part in (*self.parts, self.total)

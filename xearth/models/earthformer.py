@@ -30,10 +30,12 @@ from .config import EarthformerConfig
 from .config_parts import ConvStem
 from .cuboid.blocks import CrossBlock, SelfBlock
 from .layers import PatchMerging3D, PositionEmbedding, Upsample3D, linear, small_normal
+from .pieces import in_pieces
 from .stems import ConvFinalDecoder, ConvInitialEncoder, StackFinalDecoder, StackInitialEncoder
 
 if TYPE_CHECKING:
     from .auxiliary import AuxiliaryEarthformer
+    from .describe import Description
 
 __all__ = [
     "Decoder",
@@ -300,6 +302,11 @@ class Earthformer(nn.Module):
             If x is not of the grid the network was built for.
         """
         check_input("x", x, self.config.input_shape)
+        T, H, W = self.config.encoder_shapes[0]
+        # The hidden layer of the first feed-forward network is the widest tensor of a sample.
+        return in_pieces(self._forecast, x, T * H * W * 4 * self.config.base_units)
+
+    def _forecast(self, x: Tensor) -> Tensor:
         h = self.enc_pos_embed(self.initial_encoder(x))
         g = self.init_global_vectors
         memory, vectors = self.encoder(h, None if g is None else g.expand(len(x), -1, -1))
@@ -318,6 +325,10 @@ class Earthformer(nn.Module):
             return self.z_proj(start.permute(0, 2, 3, 4, 1))
         frame = memory[:, -1:] if kind == "last" else memory.mean(dim=1, keepdim=True)
         return self.z_proj(frame).expand(-1, T_out, -1, -1, -1)
+
+    def describe(self) -> Description:
+        """Return parameters, MACs and FLOPs of each part; print it."""
+        return self.config.describe()
 
     @classmethod
     def from_official(

@@ -182,7 +182,8 @@ def fewer_products(
     Returns
     -------
     bool
-        False too for convolutions that cannot be composed.
+        False too for convolutions that cannot be composed, and on the meta device, where
+        nothing runs and operations are only counted: as published.
 
     Examples
     --------
@@ -191,7 +192,7 @@ def fewer_products(
     >>> fewer_products(first, second, (3, 3), 128 * 128), fewer_products(first, second, (1, 1), 99)
     (True, False)
     """
-    if not (_plain(first) and _plain(second)):
+    if first.weight.is_meta or not (_plain(first) and _plain(second)):
         return False
     s_h, s_w = scale
     c_i, c_m, c_o = first.in_channels, first.out_channels, second.out_channels

@@ -19,6 +19,8 @@ from ..errors import ConfigError
 from .cuboid.partition import pad_grid
 from .cuboid.patterns import Shape3
 from .cuboid.settings import Padding
+from .dropout import dropout
+from .pieces import in_pieces
 
 __all__ = [
     "ACTIVATIONS",
@@ -193,14 +195,16 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform x: (..., dim) -> (..., dim)."""
+        return in_pieces(self._transform, x.flatten(0, -2), self.ffn_1.out_features).view(x.shape)
+
+    def _transform(self, x: Tensor) -> Tensor:
         n = self.layer_norm(x) if self.pre_norm else x
         if self.ffn_1_gate is None:
             h = self.activation(self.ffn_1(n))
         else:
             h = self.activation(self.ffn_1_gate(n)) * self.ffn_1(n)
-        h = functional.dropout(
-            self.ffn_2(functional.dropout(h, self.drop, self.training)), self.drop, self.training
-        )
+        h = self.ffn_2(dropout(h, self.drop, self.training))
+        h = dropout(h, self.drop, self.training)
         return x + h if self.pre_norm else self.layer_norm(x + h)
 
 
@@ -327,10 +331,13 @@ class Upsample3D(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Enlarge x: (B, T, h, w, dim) -> (B, T, H, W, out_dim)."""
-        frames = to_frames(x)
-        if frames.shape[2:] != self.size:
-            frames = functional.interpolate(frames, size=self.size, mode="nearest")
-        return from_frames(self.conv(frames), x.shape[1])
+        return from_frames(self.frames(to_frames(x)), x.shape[1])
+
+    def frames(self, x: Tensor) -> Tensor:
+        """Enlarge frames x: (N, dim, h, w) -> (N, out_dim, H, W)."""
+        if x.shape[2:] != self.size:
+            x = functional.interpolate(x, size=self.size, mode="nearest")
+        return self.conv(x)
 
 
 class Downsample3D(nn.Module):

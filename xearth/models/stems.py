@@ -15,13 +15,16 @@ Source: Gao et al. (2022), appendix on implementation details.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
 from .cuboid.patterns import Shape3
 from .cuboid.settings import Padding
+from .folding import compose, fewer_products
 from .layers import PatchMerging3D, Upsample3D, activation, from_frames, to_frames
+from .pieces import in_pieces
 
 __all__ = [
     "ConvFinalDecoder",
@@ -44,8 +47,31 @@ def conv_block(dims: Sequence[int], groups: int, activation_name: str) -> nn.Seq
     return nn.Sequential(*layers)
 
 
-def _framewise(block: nn.Module, x: Tensor) -> Tensor:
-    return from_frames(block(to_frames(x)), x.shape[1])
+Frames = Callable[[Tensor], Tensor]
+
+
+def _framewise(run: Frames, x: Tensor, largest: int) -> Tensor:
+    """Map the frames (N, C, H, W) of x (B, T, H, W, C); `largest` as in `in_pieces`."""
+    return from_frames(in_pieces(run, to_frames(x), largest), x.shape[1])
+
+
+def _enlargement(
+    upsample: Upsample3D, block: nn.Sequential | None, shape: tuple[int, int], count: int
+) -> Frames:
+    """Return the map of `count` frames of a shape through an enlargement and its block.
+
+    Up to the first norm it is linear: composed on the small grid where that takes fewer
+    products.
+    """
+    if block is None:
+        return upsample.frames
+    (h, w), (H, W) = shape, upsample.size
+    if H % h == 0 and W % w == 0:
+        first, second, scale = upsample.conv, block[0], (H // h, W // w)
+        if fewer_products(first, second, scale, count * h * w):
+            chain, rest = compose(first, second, scale), block[1:]
+            return lambda frames: rest(chain(frames))
+    return lambda frames: block(upsample.frames(frames))
 
 
 class ConvInitialEncoder(nn.Module):
@@ -89,7 +115,10 @@ class ConvInitialEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Encode x: (B, T, H, W, dim) -> (B, T', H', W', out_dim)."""
-        return self.patch_merge(x if self.conv_block is None else _framewise(self.conv_block, x))
+        if self.conv_block is not None:
+            H, W = x.shape[2:4]
+            x = _framewise(self.conv_block, x, H * W * self.conv_block[0].out_channels)
+        return self.patch_merge(x)
 
 
 class ConvFinalDecoder(nn.Module):
@@ -120,8 +149,9 @@ class ConvFinalDecoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Decode x: (B, T, H', W', dim) -> (B, T, H, W, dim)."""
-        x = self.upsample(x)
-        return x if self.conv_block is None else _framewise(self.conv_block, x)
+        B, T, h, w, dim = x.shape
+        run = _enlargement(self.upsample, self.conv_block, (h, w), B * T)
+        return _framewise(run, x, math.prod(self.upsample.size) * dim)
 
 
 class StackInitialEncoder(nn.Module):
@@ -169,8 +199,15 @@ class StackInitialEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Encode x: (B, T, H, W, dim) -> (B, T, H', W', dims[-1])."""
+        B, T, H, W, _ = x.shape
+        # One frame after the other through all stages: the wide ones never exist all at once.
+        frames = x.reshape(B * T, 1, H, W, -1)
+        largest = H * W * max(block[0].out_channels for block in self.conv_block_list)
+        return in_pieces(self._encode, frames, largest).squeeze(1).unflatten(0, (B, T))
+
+    def _encode(self, x: Tensor) -> Tensor:
         for block, merge in zip(self.conv_block_list, self.patch_merge_list, strict=True):
-            x = merge(_framewise(block, x))
+            x = merge(from_frames(block(to_frames(x)), 1))
         return x
 
 
@@ -215,6 +252,16 @@ class StackFinalDecoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Decode x: (B, T, H', W', dim) -> (B, T, H, W, dims[-1])."""
+        B, T, h, w, _ = x.shape
+        stages, largest, shape = [], 0, (h, w)
         for block, upsample in zip(self.conv_block_list, self.upsample_list, strict=True):
-            x = _framewise(block, upsample(x))
-        return x
+            stages.append(_enlargement(upsample, block, shape, B * T))
+            shape = upsample.size
+            largest = max(largest, math.prod(shape) * block[0].out_channels)
+
+        def decode(frames: Tensor) -> Tensor:
+            for stage in stages:
+                frames = stage(frames)
+            return frames
+
+        return _framewise(decode, x, largest)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -112,6 +113,18 @@ def test_new_networks_get_the_right_thing_and_published_ones_what_they_had():
         "reordered",
     )
     assert new == EarthformerConfig()
+
+
+def test_integers_of_any_kind_are_taken_and_kept_plain():
+    config = EarthformerConfig(input_shape=list(np.array([12, 24, 48, 1])), encoder_depth=[1, 1])
+    assert config == EarthformerConfig()
+    assert all(type(n) is int for n in config.input_shape)
+    with pytest.raises(ConfigError, match="sequence of integers"):
+        EarthformerConfig(input_shape=(12.5, 24, 48, 1))
+    with pytest.raises(ConfigError, match="sequence of integers"):
+        EarthformerConfig(encoder_depth=2)
+    with pytest.raises(ConfigError, match="downsample"):
+        EarthformerConfig(downsample=(2, 2))
 
 
 def test_grids_of_the_levels():

@@ -220,6 +220,13 @@ def test_auxiliary_fields_of_another_size_are_stretched():
         torch.testing.assert_close(model(x, coarse, coarse), model(x, fine, fine))
 
 
+def test_auxiliary_fields_of_other_channels_are_refused():
+    model = small(auxiliary=Auxiliary(channels=2)).build()
+    x, past = torch.randn(1, 3, 7, 9, 2), torch.randn(1, 3, 7, 9, 3)
+    with pytest.raises(GridMismatchError, match="channels=2"):
+        model(x, past, past)
+
+
 def test_auxiliary_network_refuses_to_merge_time():
     with pytest.raises(ConfigError, match="time factors to 1"):
         small(auxiliary=Auxiliary(channels=1), downsample=(2, 2, 2)).build()

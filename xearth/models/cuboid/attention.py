@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ...errors import ConfigError
+from ..dropout import dropout
 from ..layers import linear, norm
 from .kernel import GlobalKeys, attend, softmax_masked
 from .masks import global_mask, self_mask
@@ -201,9 +202,7 @@ class CuboidSelfAttention(nn.Module):
     def _project(self, name: str, y: Tensor) -> Tensor:
         if not self.settings.projection:
             return y
-        return functional.dropout(
-            getattr(self, name)(y), self.settings.projection_drop, self.training
-        )
+        return dropout(getattr(self, name)(y), self.settings.projection_drop, self.training)
 
     def _read_separate(self, n: Tensor, g: Tensor) -> GlobalKeys:
         (q,) = self._tokens(self.l2g_q_net, n, 1)
@@ -233,7 +232,7 @@ class CuboidSelfAttention(nn.Module):
             if mask is not None:
                 mask = functional.pad(mask, (0, among[1].shape[1]), value=True)
         drop = self.settings.attention_drop
-        weights = functional.dropout(softmax_masked(raw, mask), drop, self.training)
+        weights = dropout(softmax_masked(raw, mask), drop, self.training)
         out = weights[..., :tokens] @ v
         if among is not None:
             out = out + weights[..., tokens:] @ among[2]

@@ -14,9 +14,9 @@ Source: Gao et al. (2022), section 3.3.
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.nn import functional
 
 from ...errors import ConfigError
+from ..dropout import dropout
 from ..layers import linear, norm
 from .attention import register_mask
 from .kernel import GlobalKeys, attend
@@ -178,7 +178,7 @@ class CuboidCrossAttention(nn.Module):
         )
         T, H, W = x_part.shape
         y = x_part.grid(out, self.heads)[:, :T, :H, :W]
-        return functional.dropout(self.proj(y), self.settings.projection_drop, self.training)
+        return dropout(self.proj(y), self.settings.projection_drop, self.training)
 
     def _read(self, n: Tensor, q: Tensor, g: Tensor) -> GlobalKeys:
         """Return what the cells need to read the global vectors."""

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ..dropout import dropout
+
 __all__ = ["GlobalKeys", "attend", "scores", "softmax_masked"]
 
 # Above this volume the fused kernel wins on CPUs; below, three plain calls do (measured at
@@ -136,13 +138,13 @@ def attend(
         return functional.scaled_dot_product_attention(q, k, v, bias, scale=scale).flatten(1, 2)
     raw = scores(q, k, scale, bias)
     if reads is None:
-        weights = functional.dropout(softmax_masked(raw, mask), drop, drop > 0)
+        weights = dropout(softmax_masked(raw, mask), drop, drop > 0)
         return (weights @ v).flatten(1, 2)
     (N, cuboids, n, _), G = raw.shape, reads.k.shape[1]
     to_global = torch.baddbmm(q.new_zeros(1, 1, 1), reads.q, reads.k.mT, beta=0, alpha=scale)
     joined = torch.cat([raw, to_global.view(N, cuboids, n, G)], dim=-1)
     if mask is not None:
         mask = functional.pad(mask, (0, G), value=True)
-    weights = functional.dropout(softmax_masked(joined, mask), drop, drop > 0)
+    weights = dropout(softmax_masked(joined, mask), drop, drop > 0)
     local = (weights[..., :m] @ v).flatten(1, 2)
     return local + weights[..., m:].flatten(1, 2) @ reads.v
