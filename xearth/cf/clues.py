@@ -100,8 +100,9 @@ def clues(name: str, variable: xr.DataArray | xr.Variable) -> dict[str, Clue]:
         clue = _criterion(name, attrs, coordinate_criteria[key])
         if clue is not None:
             found[kind] = clue
-    if said and said in _contradictions(found, said):
-        return {}
+    if said not in ("", "latitude", "longitude"):  # degrees of something else: a rotated pole ...
+        found.pop("lat", None)
+        found.pop("lon", None)
     if "time" not in found and is_dates(variable):
         if BARE_NAMES["init"].fullmatch(name):
             return {"init": Clue(name, FAIR, f"name {name!r} and dates")}
@@ -123,13 +124,6 @@ def _criterion(
             strength = {"standard_name": STRONG, "long_name": WEAK}.get(attr, FAIR)
             return Clue(name, strength, f"{attr}={attrs[attr]!r}")
     return None
-
-
-def _contradictions(found: Mapping[str, Clue], said: str) -> tuple[str, ...]:
-    """Give the standard name back when it names something that is none of the axes found."""
-    strong = any(clue.strength == STRONG for clue in found.values())
-    only_units = set(found) <= {"lat", "lon"} and bool(found)
-    return () if strong or not only_units else (said,)
 
 
 def is_dates(variable: xr.DataArray | xr.Variable) -> bool:

@@ -10,7 +10,7 @@ import xarray as xr
 
 from ..errors import AxisError, TimeAxisError
 from ..units import is_difference
-from .discover import Axes, bounds_of, find_axes
+from .discover import Axes, bounds_of, find_axes, find_time
 from .timeaxis import TimeAxis
 
 __all__ = ["Description", "describe"]
@@ -92,7 +92,7 @@ def describe(obj: xr.DataArray | xr.Dataset) -> Description:
         axes = find_axes(obj)
     except AxisError as error:
         rows.append(("axes", f"not understood: {error}"))
-        axes = Axes()
+        axes = Axes(time=find_time(obj))
     rows += _axis_rows(obj, axes)
     rows += _forecast_rows(obj, axes)
     rows += _time_rows(obj, axes)

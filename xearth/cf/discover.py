@@ -144,6 +144,14 @@ def find_axes(
     return axes
 
 
+def find_time(obj: xr.DataArray | xr.Dataset) -> str | None:
+    """Find the time axis alone, whatever else of ``obj`` is unclear; None where there is none."""
+    try:
+        return _Search(obj, {}).time()
+    except AxisError:
+        return None
+
+
 _WEAK_END = "(weak)"
 
 
@@ -178,7 +186,7 @@ class _Search:
         """Choose one candidate for each kind."""
         lat, lon = self._horizontal("lat"), self._horizontal("lon")
         y, x = self._rows_and_columns(lat, lon)
-        time = self._time()
+        time = self.time()
         taken = {time, y, x}
         init, lead, member = (self._forecast(kind, taken) for kind in ("init", "lead", "member"))
         if init is None and "time" not in self.given and self._is_start(time, lead):
@@ -288,7 +296,8 @@ class _Search:
             return str(dims[0]) if len(dims) == 1 else None
         return name
 
-    def _time(self) -> str | None:
+    def time(self) -> str | None:
+        """Choose the time axis."""
         if "time" in self.given:
             return self._own_dim("time", self.given["time"])
         flat = [c for c in self.candidates["time"] if self._dim(c.name) is not None]
@@ -413,7 +422,7 @@ def bounds_of(obj: xr.DataArray | xr.Dataset) -> set[Hashable]:
 def _label(obj: xr.DataArray | xr.Dataset) -> str:
     if isinstance(obj, xr.Dataset):
         return f"Dataset({', '.join(map(repr, _names(obj.data_vars)[:6]))})"
-    return f"DataArray {obj.name!r}"
+    return "DataArray" if obj.name is None else f"DataArray {obj.name!r}"
 
 
 def _names(names: Iterable[Hashable]) -> list[str]:

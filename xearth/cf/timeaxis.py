@@ -17,6 +17,7 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
+import cftime
 import numpy as np
 import xarray as xr
 
@@ -292,10 +293,21 @@ def shift(style: Style, values: np.ndarray, ns: np.ndarray, step: Step) -> np.nd
 
 
 def _one(value: Any, dtype: np.dtype) -> np.ndarray:
+    """Make an array of one stamp of the axis' own type."""
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value[()]
     if dtype.kind == "M":
-        return np.array([value], dtype=dtype)
+        try:
+            return np.array([value], dtype=dtype)
+        except (ValueError, TypeError) as error:
+            raise TimeAxisError(f"{value!r} is no stamp of a {dtype} axis: {error}.") from error
+    if not isinstance(value, cftime.datetime):
+        raise TimeAxisError(
+            f"{value!r} ({type(value).__name__}) is no stamp of this axis, which holds cftime "
+            "stamps. Take one of axis.values, for example by axis.locate(...)."
+        )
     out = np.empty(1, dtype=object)
-    out[0] = value.item() if isinstance(value, np.ndarray) else value
+    out[0] = value
     return out
 
 

@@ -120,6 +120,7 @@ def test_what_is_not_understood_is_a_row() -> None:
         a=(("lat", "lon"), np.zeros((2, 2)), LAT), b=(("lat", "lon"), np.zeros((2, 2)), LAT)
     )
     assert "2 candidates" in describe(two)["axes"]
+    assert describe(two)["step"] == "1 month, no gaps", "the time axis is clear all the same"
     uneven = da.isel(time=[0, 1, 2]).assign_coords(
         time=np.array(["2000-01-01", "2000-01-02", "2000-01-04T12"], "M8[ns]")
     )

@@ -337,6 +337,17 @@ def test_rotated_pole() -> None:
     assert (axes.y, axes.x, axes.lat, axes.lon) == ("rlat", "rlon", "lat", "lon")
 
 
+@pytest.mark.parametrize("units", ["degrees", "degrees_north"])
+def test_rotated_latitudes_are_no_latitudes(units: str) -> None:
+    rotated = plain(
+        {"standard_name": "grid_latitude", "units": units},
+        {"standard_name": "grid_longitude", "units": units.replace("north", "east")},
+        ("rlat", "rlon"),
+    )
+    axes = discover(rotated)
+    assert (axes.y, axes.x, axes.lat, axes.lon) == ("rlat", "rlon", None, None)
+
+
 def test_axes_of_a_plane_without_telling_names_follow_its_dims() -> None:
     da = (
         plain(LAT, LON, ("a", "b"))

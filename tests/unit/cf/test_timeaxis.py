@@ -152,6 +152,16 @@ def test_cftime_type_is_kept() -> None:
     assert type(found) is cftime.Datetime360Day
 
 
+@pytest.mark.parametrize("calendar", ["datetime64", "noleap"])
+def test_offset_of_what_is_no_stamp(calendar: str) -> None:
+    cf = calendar != "datetime64"
+    stamps = xr.date_range(
+        "2000-01-30", periods=3, use_cftime=cf, calendar="noleap" if cf else "standard"
+    )
+    with pytest.raises(TimeAxisError, match="'June'"):
+        axis(stamps).offset("June", 1)
+
+
 # -- order, repeats, gaps ----------------------------------------------------------------------
 
 
