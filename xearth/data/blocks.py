@@ -109,14 +109,15 @@ class Source:
         return values, None if valid is None else _collapsed(valid.reshape(self.shape))
 
     def valid_cells(self) -> np.ndarray:
-        """Return (H, W): cells valid at least once in any channel; reads block by block."""
+        """Return (H, W): cells valid at least once in any field; reads block by block."""
         cells = np.zeros(self.grid.shape, dtype=bool)
         for start, stop in self.time_blocks():
             block = self.read([self._stretch(start, stop, {})])[0]
-            channels = zip(self.grid.channels, self.variables, block, strict=True)
-            for channel, variable, array in channels:
-                valid = valid_mask(array, fill_values(variable.attrs))
-                cells |= static_mask(self.grid.canonical(channel, valid))
+            channels = zip(self.grid.channels, self.variables, self.grid.on_cells, strict=True)
+            for (channel, variable, on_cells), array in zip(channels, block, strict=True):
+                if on_cells:
+                    valid = valid_mask(array, fill_values(variable.attrs))
+                    cells |= static_mask(self.grid.canonical(channel, valid))
         return cells
 
     def time_blocks(self) -> Iterator[tuple[int, int]]:

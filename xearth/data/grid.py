@@ -144,6 +144,12 @@ class Grid:
         return n, t, *self.shape, len(self.channels)
 
     @property
+    def on_cells(self) -> np.ndarray:
+        """Which channels (C,) vary over rows and columns; series along time do not."""
+        plane = {self.axes.y, self.axes.x}
+        return np.array([plane <= set(channel.dims) for channel in self.channels])
+
+    @property
     def lat(self) -> np.ndarray | None:
         """Latitudes, degrees north, canonical: (H,), (H, W) on a projected grid, or None."""
         return None if self.axes.lat is None else self._canonical_coord(self.axes.lat)
@@ -375,7 +381,7 @@ class Grid:
                 "Grid.label for fields with other leading axes."
             )
         if mask is None and self.mask is not None:
-            mask = self.mask[..., None]
+            mask = self.mask[..., None] | ~self.on_cells
         if mask is not None:
             values = restore(values.copy(), np.broadcast_to(mask, values.shape))
         same = values.shape[1] == steps

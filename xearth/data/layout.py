@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Channel",
     "channels",
+    "check_numeric",
     "compute",
     "full_dims",
     "hollow",
@@ -132,14 +133,20 @@ def channels(obj: xr.DataArray | xr.Dataset, axes: Axes) -> tuple[Channel, ...]:
             f"{listing}. Select or add a field on the grid."
         )
     for variable in found:
-        _check_dtype(variable)
+        check_numeric(variable)
     return tuple(
         Channel(v.name, v.dims, v.dtype, v.chunks if v.chunks is not None else None) for v in found
     )
 
 
-def _check_dtype(variable: xr.DataArray) -> None:
-    """Refuse data that a tensor cannot hold."""
+def check_numeric(variable: xr.DataArray) -> None:
+    """Refuse data that a tensor cannot hold.
+
+    Raises
+    ------
+    TypeError
+        If the dtype is not bool, integer or floating of at most 64 bits.
+    """
     dtype = variable.dtype
     if dtype.kind not in "biuf" or dtype.itemsize > 8:
         raise TypeError(

@@ -264,12 +264,12 @@ class Windows:
             yield self.batch(numbers[start : start + batch_size])
 
     def valid_cells(self) -> np.ndarray:
-        """Return (H, W): cells valid at least once in any channel; reads all the data."""
+        """Return (H, W): cells valid at least once in any field; reads all the data."""
         if self.in_memory:
             valid = self._memory()[1]
             if valid is None:
                 return np.ones(self.grid.shape, dtype=bool)
-            return np.asarray(valid.any(axis=(0, 1, 4)))
+            return np.asarray(valid[..., self.grid.on_cells].any(axis=(0, 1, 4)))
         return self._source.valid_cells()
 
     def _numbers(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ import xarray as xr
 from ..cf.discover import discover
 from ..errors import CheckpointError, ConfigError, MissingDataError, UnitsError
 from ..units import affine, convert_array, is_difference, parse
-from .layout import channels
+from .layout import channels, check_numeric
 from .moments import Moments, moments_of
 
 __all__ = ["Normalizer", "packing"]
@@ -125,6 +125,8 @@ class Normalizer:
         ------
         MissingDataError
             If a variable has no valid value, or an infinite one.
+        TypeError
+            If a variable is not numeric.
 
         Examples
         --------
@@ -341,6 +343,7 @@ class Normalizer:
 def _variables(obj: xr.DataArray | xr.Dataset) -> dict[str, xr.DataArray]:
     """Return the channels of ``obj`` by name."""
     if isinstance(obj, xr.DataArray):
+        check_numeric(obj)
         return {"field" if obj.name is None else str(obj.name): obj}
     found = channels(obj, discover(obj, require=("y", "x")))
     return {str(channel.name): obj[channel.name] for channel in found}

@@ -72,8 +72,9 @@ class LabeledTensor:
         """
         if tensor is None:
             tensor = self.tensor
-        same = tuple(tensor.shape) == tuple(self.tensor.shape)
-        mask = self.mask.cpu().numpy() if same else None
+        mask = self.mask.cpu().numpy()
+        if tensor.shape[1:2] != self.tensor.shape[1:2]:
+            mask = np.asarray(mask.any(axis=(0, 1), keepdims=True))
         return self.grid.to_array(tensor, mask)
 
 
@@ -131,7 +132,7 @@ def to_tensor(
     return LabeledTensor(
         torch.from_numpy(values).to(device=device, dtype=wanted),
         torch.from_numpy(valid).to(device=device),
-        grid.with_mask(static_mask(np.moveaxis(valid, -1, 0))),
+        grid.with_mask(static_mask(np.moveaxis(valid[..., grid.on_cells], -1, 0))),
     )
 
 

@@ -392,7 +392,9 @@ def test_no_times_at_all() -> None:
 
 
 def test_dataset_prediction_of_another_length() -> None:
-    ds = field([0, 10], [0, 10]).to_dataset()
+    land = field([0, 10], [0, 10])
+    land = land.where(land.lat + land.lon > 0)
+    ds = land.to_dataset()
     ds["index"] = ("time", [1.0, 2.0, 3.0])
     ds["depth"] = (("lat", "lon"), np.ones((2, 2)))
     ds["time_bnds"] = (("time", "bnds"), np.zeros((3, 2)))
@@ -402,6 +404,15 @@ def test_dataset_prediction_of_another_length() -> None:
     assert list(found.data_vars) == ["sst", "index", "depth"]
     assert found["sst"].shape == (2, 2, 2)
     np.testing.assert_array_equal(found["index"], [1.0, 2.0])
+    # Each variable has its own land; the grid's mask is that of the fields together.
+    np.testing.assert_array_equal(found["sst"].isnull(), land[:2].isnull())
+    assert found["depth"].notnull().all()
+    assert labeled.grid.mask.all()
+    only = to_tensor(ds.drop_vars("depth"))
+    np.testing.assert_array_equal(only.grid.mask, [[False, True], [True, True]])
+    again = only.grid.to_array(only.tensor[:, :2])
+    np.testing.assert_array_equal(again["index"], [1.0, 2.0])
+    assert again["sst"][0].isnull().sum() == 1
 
 
 def test_meta_device() -> None:

@@ -127,6 +127,10 @@ def test_static_mask_takes_no_memory() -> None:
     assert batch.mask_x.shape == batch.x.shape
     assert batch.mask_x.untyped_storage().nbytes() == 12
     np.testing.assert_array_equal(windows.valid_cells(), da.sortby("lat").notnull().any("time"))
+    ds = da.to_dataset().assign(index=("time", np.arange(24.0)))
+    for budget in (2**30, 0):
+        with_series = Windows(ds, WINDOW, memory_budget=budget).valid_cells()
+        np.testing.assert_array_equal(with_series, windows.valid_cells())
     streamed = Windows(da.chunk(time=5), WINDOW, memory_budget=0)
     np.testing.assert_array_equal(streamed.valid_cells(), windows.valid_cells())
     assert torch.equal(streamed.batch(range(10)).mask_x, batch.mask_x)

@@ -246,3 +246,8 @@ def test_moments_of_several_dask_arrays_is_one_graph() -> None:
     with raise_if_dask_computes(max_computes=1):
         found = moments_of([a, b])
     np.testing.assert_allclose(found[1].mean, np.nanmean(field(1).values))
+
+
+def test_dates_have_no_statistics() -> None:
+    with pytest.raises(TypeError, match="'time': expected numbers"):
+        Normalizer.fit(field()["time"])
