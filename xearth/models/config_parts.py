@@ -81,12 +81,21 @@ class StackStem:
         Channels, patch size and number of convolutions of each stage.
     activation : str
         After each convolution.
+    decoder_convs : tuple of int, optional
+        Convolutions of each stage on the way back, coarsest first; the mirror image of
+        ``convs`` by default.
     """
 
     dims: tuple[int, ...]
     scales: tuple[int, ...]
     convs: tuple[int, ...]
     activation: str = "leaky"
+    decoder_convs: tuple[int, ...] | None = None
+
+    @property
+    def back(self) -> tuple[int, ...]:
+        """Convolutions of each stage on the way back, coarsest first."""
+        return self.convs[::-1] if self.decoder_convs is None else self.decoder_convs
 
     def frames(self, shape: Shape3) -> list[Shape3]:
         """Return the grid (T, H, W) before each stage and after the last."""
@@ -101,10 +110,10 @@ class StackStem:
 
     def check(self, units: int) -> None:
         """Raise ConfigError unless the stem fits a network of this many channels."""
-        if not len(self.dims) == len(self.scales) == len(self.convs) > 0:
+        if not len(self.dims) == len(self.scales) == len(self.convs) == len(self.back) > 0:
             raise ConfigError(
-                "a stack stem needs as many dims as scales and convs; got "
-                f"{self.dims}, {self.scales}, {self.convs}"
+                "a stack stem needs as many dims as scales, convs and decoder_convs; got "
+                f"{self.dims}, {self.scales}, {self.convs}, {self.back}"
             )
         if self.dims[-1] != units:
             raise ConfigError(

@@ -90,7 +90,7 @@ def final_decoder(config: EarthformerConfig) -> ConvFinalDecoder | StackFinalDec
         return ConvFinalDecoder(config.base_units, (H, W), stem.decoder_layers, stem.activation)
     sizes = [(h, w) for _, h, w in stem.frames((T, H, W))[:-1]]
     return StackFinalDecoder(
-        config.base_units, stem.dims[::-1], sizes[::-1], stem.convs[::-1], stem.activation
+        config.base_units, stem.dims[::-1], sizes[::-1], stem.back, stem.activation
     )
 
 

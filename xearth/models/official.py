@@ -223,11 +223,14 @@ def _stem(ctor: Mapping[str, Any]) -> ConvStem | StackStem:
     if kind != "stack_conv":
         raise ConfigError(f"initial_downsample_type must be 'conv' or 'stack_conv'; got {kind!r}")
     n, stack = ctor[f"{prefix}_stack_conv_num_layers"], f"{prefix}_stack_conv"
-    dims = ctor[f"{stack}_dim_list"]
+    dims, convs = ctor[f"{stack}_dim_list"], tuple(ctor[f"{stack}_num_conv_list"])
+    # The reference reverses the list before it cuts it: a longer one is no mirror image.
+    back = convs[::-1][:n] if len(convs) > n else None
     return StackStem(
         dims=(ctor["base_units"],) * n if dims is None else tuple(dims)[:n],
         scales=tuple(ctor[f"{stack}_downscale_list"])[:n],
-        convs=tuple(ctor[f"{stack}_num_conv_list"])[:n],
+        convs=convs[:n],
+        decoder_convs=back,
         activation=ctor[f"{prefix}_activation"],
     )
 

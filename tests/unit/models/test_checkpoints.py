@@ -246,6 +246,21 @@ def test_official_defaults_disagree_with_themselves():
     assert OFFICIAL_DEFAULTS["enc_depth"] == (4, 4, 4)
 
 
+def test_a_longer_list_of_convolutions_is_reversed_before_it_is_cut():
+    ctor = {
+        **TINY,
+        "initial_downsample_type": "stack_conv",
+        "initial_downsample_stack_conv_num_layers": 2,
+        "initial_downsample_stack_conv_dim_list": [4, 16],
+        "initial_downsample_stack_conv_downscale_list": [2, 1],
+    }
+    longer = official_config({**ctor, "initial_downsample_stack_conv_num_conv_list": [3, 1, 5]})
+    assert (longer.stem.convs, longer.stem.back) == ((3, 1), (5, 1))
+    exact = official_config({**ctor, "initial_downsample_stack_conv_num_conv_list": [3, 1]})
+    assert (exact.stem.convs, exact.stem.back) == ((3, 1), (1, 3))
+    assert len(longer.build().final_decoder.conv_block_list[0]) == 3 * 5
+
+
 def test_downward_positions_of_the_reference_are_cut_to_what_is_read():
     ctor = {**AUX, "dec_hierarchical_pos_embed": True, "block_units": [16, 16],
             "target_shape": [3, 6, 8, 1]}  # fmt: skip
