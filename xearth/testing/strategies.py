@@ -37,7 +37,8 @@ def times(draw: Any, size: int, calendars: Sequence[str] = CALENDARS) -> xr.Data
 
     Examples
     --------
-    >>> times(size=3).example().sizes["time"]  # doctest: +SKIP
+    >>> from hypothesis import find
+    >>> find(times(3), lambda coord: True).sizes["time"]
     3
     """
     calendar = draw(st.sampled_from(tuple(calendars)))
