@@ -1,4 +1,4 @@
-"""Command line of ``ci/golden``: run every vector of a folder, print, summarize, judge.
+"""Run every golden vector of a folder (index + npz): print case, errors and verdict, and a summary.
 
 Exit status: 0 when every case of every group passes; 1 when one fails, when a group is not
 known to this version, or when there is nothing to run; 2 when the path is no folder.

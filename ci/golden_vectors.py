@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -412,15 +413,17 @@ def run_published(folder: Path, name: str, record: Mapping[str, Any]) -> Result:
     case = f"published/{name}"
     if problem:
         return Result(case, note=problem, failed=True)
-    if "mean" not in record:
+    path = folder / f"out_{name}.npz"
+    if "mean" not in record and not path.is_file():
         return Result(case, output=0.0, note=f"{count:,} parameters, keys and shapes equal")
     network = Earthformer.from_official(state, config=record["ctor"])
     with torch.inference_mode():
-        out = network(*procedural_inputs(config))[:].numpy()
-    found = [out.mean(dtype=np.float64), out.std(dtype=np.float64)]
-    error = relative_error(found, [record["mean"], record["std"]])
-    note = "mean and standard deviation"
-    path = folder / f"out_{name}.npz"
+        out = network(*procedural_inputs(config)).numpy()
+    error, note = 0.0, []
+    if "mean" in record:
+        found = [out.mean(dtype=np.float64), out.std(dtype=np.float64)]
+        error = relative_error(found, [record["mean"], record["std"]])
+        note.append("mean and deviation")
     if path.is_file():
         s = record["subsample"]
         with np.load(path, allow_pickle=False) as stored:
@@ -429,11 +432,22 @@ def run_published(folder: Path, name: str, record: Mapping[str, Any]) -> Result:
             for key, value in (("frame_mean", out.mean(axes)), ("frame_std", out.std(axes))):
                 if key in stored.files:
                     error = max(error, relative_error(value, stored[key]))
-        note = f"output at every {s}th cell, frame means and deviations"
-    return Result(case, output=error, note=f"{count:,} parameters; {note}")
+        note.append(f"output at every {s}th cell, means and deviations of frames")
+    return Result(case, output=error, note=f"{count:,} parameters; {', '.join(note)}")
 
 
 # --- folders -----------------------------------------------------------------------------
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    """Compute with so many threads: small tensors are slower with two than with one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _safely(name: str, run: Callable[[], Result]) -> Result:
@@ -445,12 +459,16 @@ def _safely(name: str, run: Callable[[], Result]) -> Result:
 
 def _layers(folder: Path, index: Mapping[str, Any]) -> Iterator[Result]:
     for name, record in index.items():
-        yield _safely(name, lambda n=name, r=record: run_case(folder, n, r, _layer))
+        with _threads(1):
+            result = _safely(name, lambda n=name, r=record: run_case(folder, n, r, _layer))
+        yield result
 
 
 def _models(folder: Path, index: Mapping[str, Any]) -> Iterator[Result]:
     for name, record in index.items():
-        yield _safely(name, lambda n=name, r=record: run_case(folder, n, r, _model))
+        with _threads(1):
+            result = _safely(name, lambda n=name, r=record: run_case(folder, n, r, _model))
+        yield result
 
 
 def _published(folder: Path, index: Mapping[str, Any]) -> Iterator[Result]:
