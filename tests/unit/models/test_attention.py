@@ -309,6 +309,14 @@ def test_kept_bias_follows_its_table():
         assert layer.relative().dtype == torch.float64
 
 
+def test_a_compiled_layer_gives_the_same_numbers():
+    layer = randomize(CuboidSelfAttention(8, (2, 4, 4), CuboidLayer((2, 2, 2)), SETTINGS))
+    x = torch.randn(1, 2, 4, 4, 8, dtype=torch.float64)
+    compiled = torch.compile(layer, backend="eager", fullgraph=True)
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(x)[0], layer(x)[0])
+
+
 def test_heads_must_divide_channels():
     with pytest.raises(ConfigError, match="3 heads do not divide 8"):
         CuboidSelfAttention(8, (2, 2, 2), CuboidLayer((2, 2, 2)), AttentionSettings(heads=3))

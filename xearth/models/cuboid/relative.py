@@ -87,7 +87,9 @@ class RelativePosition(nn.Module):
     def forward(self) -> Tensor:
         """Return the bias (heads, 1, rows, columns), gathered once while nothing changes."""
         table = self.bias_table
-        if self.training or torch.is_grad_enabled() or table.is_inference():
+        if self.training or torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return self._gather()
+        if table.is_inference():  # such tensors count no versions
             return self._gather()
         key = (table.data_ptr(), table._version, table.dtype, table.device)
         if self._kept is None or self._kept[0] != key:
