@@ -165,6 +165,14 @@ def test_radar_nowcast(starts: list[int], packed: bool, tmp_path: Path, strict: 
         assert raw.forecast_period.attrs["units"] == "minutes"
 
 
+def test_the_returned_dataset_is_compliant_when_saved_by_xarray(
+    tmp_path: Path, strict: Check
+) -> None:
+    path = tmp_path / "saved.nc"
+    to_cf(forecast(months("datetime64"), [11])).to_netcdf(path)
+    strict(path)
+
+
 def test_deterministic_forecast(tmp_path: Path, strict: Check) -> None:
     path = tmp_path / "forecast.nc"
     to_cf(forecast(months("datetime64"), [11], members=None), path)

@@ -107,11 +107,6 @@ class Calendar:
         calendar, year_zero = calendars.pop()
         return cls(calendar, None, year_zero)
 
-    @property
-    def even_months(self) -> bool:
-        """All months are equally long (360_day)."""
-        return self.name == "360_day"
-
     def encode(self, values: np.ndarray) -> np.ndarray:
         """Turn stamps into int64 microseconds."""
         if values.dtype.kind == "M":

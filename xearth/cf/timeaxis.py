@@ -323,7 +323,7 @@ def _understand(
         unit, count = ("years", base // 12) if base % 12 == 0 else ("months", base)
         step, found = Step(int(count), unit), np.diff(m)
         multiples, rest = np.divmod(found, base)
-        odd = (rest != 0) | (found < base)
+        odd = rest != 0
     else:
         found = np.diff(u)
         base = _base(found)

@@ -42,7 +42,7 @@ def to_cf(
 
     One start becomes a series along ``time`` with a scalar ``forecast_reference_time`` and a
     ``forecast_period``; several become (realization, forecast_period, forecast_reference_time,
-    y, x) with a 2-D auxiliary ``time``. See :doc:`the user guide </guide/forecasts>`.
+    y, x) with a 2-D auxiliary ``time``. See :doc:`the user guide </guide/output>`.
 
     Parameters
     ----------

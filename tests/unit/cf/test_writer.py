@@ -78,6 +78,24 @@ def test_round_trip(starts: list[int], freq: str, suffix: str | None, tmp_path: 
     xr.testing.assert_identical(back["sst"], fc)
 
 
+@pytest.mark.parametrize("starts", [[8], [3, 8]])
+def test_a_curvilinear_grid_without_row_coordinates_round_trips(starts: list[int]) -> None:
+    fc = forecast(starts).drop_vars(["lat", "lon"]).rename(lat="nlat", lon="nlon")
+    fc = fc.assign_coords(
+        TLAT=(
+            ("nlat", "nlon"),
+            np.zeros((2, 2)),
+            {k: v for k, v in GRID["lat"][2].items() if k != "axis"},
+        ),
+        TLONG=(
+            ("nlat", "nlon"),
+            np.ones((2, 2)),
+            {k: v for k, v in GRID["lon"][2].items() if k != "axis"},
+        ),
+    )
+    xr.testing.assert_identical(from_cf(to_cf(fc)).sst, fc)
+
+
 def test_several_variables_and_labels_round_trip() -> None:
     fc = forecast([8])
     ds = fc.to_dataset().assign(mean=fc.mean("member").assign_attrs(cell_methods="time: mean"))
