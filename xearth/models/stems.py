@@ -17,6 +17,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -67,7 +68,7 @@ def _enlargement(
         return upsample.frames
     (h, w), (H, W) = shape, upsample.size
     if H % h == 0 and W % w == 0:
-        first, second, scale = upsample.conv, block[0], (H // h, W // w)
+        first, second, scale = upsample.conv, cast("nn.Conv2d", block[0]), (H // h, W // w)
         if fewer_products(first, second, scale, count * h * w):
             chain, rest = compose(first, second, scale), block[1:]
             return lambda frames: rest(chain(frames))
@@ -110,6 +111,7 @@ class ConvInitialEncoder(nn.Module):
     ) -> None:
         super().__init__()
         dims = [dim, *[out_dim] * layers]
+        self.width = out_dim
         self.conv_block = conv_block(dims, 16, activation_name) if layers else None
         self.patch_merge = PatchMerging3D(dims[-1], out_dim, scale, padding)
 
@@ -117,7 +119,7 @@ class ConvInitialEncoder(nn.Module):
         """Encode x: (B, T, H, W, dim) -> (B, T', H', W', out_dim)."""
         if self.conv_block is not None:
             H, W = x.shape[2:4]
-            x = _framewise(self.conv_block, x, H * W * self.conv_block[0].out_channels)
+            x = _framewise(self.conv_block, x, H * W * self.width)
         return self.patch_merge(x)
 
 
@@ -191,6 +193,7 @@ class StackInitialEncoder(nn.Module):
         padding: Padding,
     ) -> None:
         super().__init__()
+        self.dims = tuple(dims)
         self.conv_block_list, self.patch_merge_list = nn.ModuleList(), nn.ModuleList()
         for before, after, scale, n in zip([dim, *dims[:-1]], dims, scales, convs, strict=True):
             chain = [before, *[after] * n]
@@ -202,8 +205,9 @@ class StackInitialEncoder(nn.Module):
         B, T, H, W, _ = x.shape
         # One frame after the other through all stages: the wide ones never exist all at once.
         frames = x.reshape(B * T, 1, H, W, -1)
-        largest = H * W * max(block[0].out_channels for block in self.conv_block_list)
-        return in_pieces(self._encode, frames, largest).squeeze(1).unflatten(0, (B, T))
+        return (
+            in_pieces(self._encode, frames, H * W * max(self.dims)).squeeze(1).unflatten(0, (B, T))
+        )
 
     def _encode(self, x: Tensor) -> Tensor:
         for block, merge in zip(self.conv_block_list, self.patch_merge_list, strict=True):
@@ -244,6 +248,7 @@ class StackFinalDecoder(nn.Module):
         activation_name: str,
     ) -> None:
         super().__init__()
+        self.dims = tuple(dims)
         self.conv_block_list, self.upsample_list = nn.ModuleList(), nn.ModuleList()
         for before, after, size, n in zip([dim, *dims[:-1]], dims, sizes, convs, strict=True):
             chain = [before, *[after] * n]
@@ -254,10 +259,13 @@ class StackFinalDecoder(nn.Module):
         """Decode x: (B, T, H', W', dim) -> (B, T, H, W, dims[-1])."""
         B, T, h, w, _ = x.shape
         stages, largest, shape = [], 0, (h, w)
-        for block, upsample in zip(self.conv_block_list, self.upsample_list, strict=True):
-            stages.append(_enlargement(upsample, block, shape, B * T))
-            shape = upsample.size
-            largest = max(largest, math.prod(shape) * block[0].out_channels)
+        for block, upsample, dim in zip(
+            self.conv_block_list, self.upsample_list, self.dims, strict=True
+        ):
+            enlarge, rest = cast("Upsample3D", upsample), cast("nn.Sequential", block)
+            stages.append(_enlargement(enlarge, rest, shape, B * T))
+            shape = enlarge.size
+            largest = max(largest, math.prod(shape) * dim)
 
         def decode(frames: Tensor) -> Tensor:
             for stage in stages:
