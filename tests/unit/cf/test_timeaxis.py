@@ -140,6 +140,20 @@ def test_thirty_days_are_no_month() -> None:
     assert axis(stamps.astype("M8[ns]")).step == Step(30, "days")
 
 
+def test_days_that_drift_through_their_months_are_no_monthly_axis() -> None:
+    stamps = np.array(["2000-01-02", "2000-02-10", "2000-03-25", "2000-04-05"], "M8[ns]")
+    with pytest.raises(TimeAxisError, match="not evenly spaced"):
+        axis(stamps)
+
+
+def test_an_extra_stamp_far_below_the_step_is_uneven() -> None:
+    stamps = np.datetime64("2000-01-01", "ns") + np.array([0, 600, 602, 1200, 1800, 2400]).astype(
+        "m8[s]"
+    )
+    with pytest.raises(TimeAxisError, match="10 minutes"):
+        axis(stamps)
+
+
 def test_offset_backward_and_zero() -> None:
     stamps = middles(5)
     assert axis(stamps).offset(stamps[4], -4) == stamps[0]

@@ -232,6 +232,24 @@ def test_time_bounds_need_a_mean_and_a_known_cell() -> None:
     assert "time_bnds" not in to_cf(forecast([3, 8]))
 
 
+@pytest.mark.parametrize(("calendar", "days"), [("360_day", 30.0), ("noleap", 365 / 12)])
+def test_nominal_lead_days_follow_the_calendar(calendar: str, days: float) -> None:
+    times = xr.date_range("2000-01-01", periods=9, freq="MS", calendar=calendar, use_cftime=True)
+    axis = TimeAxis.from_array(xr.DataArray(times, dims="time", name="time"))
+    ds = xr.Dataset(coords=forecast_coords(axis, [3, 8], 4))
+    da = xr.DataArray(
+        np.zeros((2, 4)), dims=("init", "lead"), coords=ds.coords, name="a", attrs={"units": "m"}
+    )
+    np.testing.assert_allclose(to_cf(da).forecast_period, days * np.arange(1, 5))
+    np.testing.assert_allclose(to_cf(forecast([3, 8])).forecast_period, 30.4375 * np.arange(1, 5))
+
+
+def test_annual_bounds_are_calendar_years() -> None:
+    found = to_cf(forecast([8], "YE"))
+    edges = found.time_bnds.values.astype("M8[D]").astype(str)
+    assert edges[0].tolist() == ["2009-01-01", "2010-01-01"]
+
+
 def test_time_and_bounds_share_units() -> None:
     found = to_cf(forecast([8]))
     keys = ("units", "calendar", "dtype")
@@ -396,6 +414,7 @@ def test_packing_is_kept_where_it_fits(tmp_path: Path) -> None:
         ([0.0, 300.0], {"dtype": "int16", "scale_factor": 0.01}, "int16"),
         ([0.0, 400.0], {"dtype": "int16", "scale_factor": 0.01}, "float32"),
         ([0.0, np.inf], {"dtype": "int16", "scale_factor": 0.01}, "float32"),
+        ([-327.68, 0.0], {"dtype": "int16", "scale_factor": 0.01}, "float32"),  # -32768 is missing
         ([np.nan, np.nan], {"dtype": "int16", "scale_factor": 0.01}, "int16"),
         ([0.0, 90.0], {"dtype": "uint8", "scale_factor": 0.5, "add_offset": -32.0}, "int16"),
         ([0.0, 600.0], {"dtype": "uint16", "scale_factor": 0.01}, "float32"),
