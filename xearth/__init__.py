@@ -1,8 +1,8 @@
 """xearth: labelled Earth-system forecasts and an honest verdict on them.
 
 Importing the package registers the ``.earthformer`` accessor on
-:class:`xarray.DataArray` and :class:`xarray.Dataset`. Heavy libraries (torch, pint,
-matplotlib) load when they are first needed.
+:class:`xarray.DataArray` and :class:`xarray.Dataset`, and costs no more than importing xarray:
+each public name loads its room when it is first used.
 
 Examples
 --------
@@ -14,38 +14,66 @@ Examples
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from . import errors
 from .accessor import DataArrayAccessor, DatasetAccessor
-from .cf.discover import Axes, discover
-from .cf.writer import from_cf, to_cf
-from .data.grid import Grid
-from .data.normalize import Normalizer
-from .data.sources import samples
-from .data.windows import Window
 from .errors import XearthError, XearthWarning
-from .fields.climatology import anomaly, climatology
-from .fields.regions import NINO3, NINO4, NINO12, NINO34, TROPICS, Box, box_mean
-from .forecasting.fit import fit
-from .forecasting.forecaster import NetworkForecaster, forecast
-from .forecasting.hindcast import hindcast
-from .forecasting.io import load
-from .reference.climatology import Climatology
-from .reference.lim import LIM
-from .reference.persistence import DampedPersistence, Persistence
-from .units import Q
-from .verification.align import observations_at
-from .verification.deterministic import bias, correlation, mae, rmse
-from .verification.indices import nino_index, relative_nino34, running_mean
-from .verification.probabilistic import crps_ensemble, spread, spread_skill_ratio
-from .verification.skill import skill_by_lead
 
 if TYPE_CHECKING:
+    from .cf.discover import Axes, discover
+    from .cf.writer import from_cf, to_cf
+    from .data.grid import Grid
+    from .data.normalize import Normalizer
+    from .data.sources import samples
+    from .data.windows import Window
+    from .fields.climatology import anomaly, climatology
+    from .fields.regions import NINO3, NINO4, NINO12, NINO34, TROPICS, Box, box_mean
+    from .forecasting.fit import fit
+    from .forecasting.forecaster import NetworkForecaster, forecast
+    from .forecasting.hindcast import hindcast
+    from .forecasting.io import load
     from .models.config import EarthformerConfig
     from .models.earthformer import Earthformer
+    from .reference.climatology import Climatology
+    from .reference.lim import LIM
+    from .reference.persistence import DampedPersistence, Persistence
+    from .units import Q
+    from .verification.align import observations_at
+    from .verification.deterministic import bias, correlation, mae, rmse
+    from .verification.indices import nino_index, relative_nino34, running_mean
+    from .verification.probabilistic import crps_ensemble, spread, spread_skill_ratio
+    from .verification.skill import skill_by_lead
 
 __version__ = "0.1.0"
+
+# Where each public name lives; a test keeps this equal to the imports above.
+_HOMES = {
+    "cf.discover": ("Axes", "discover"),
+    "cf.writer": ("from_cf", "to_cf"),
+    "data.grid": ("Grid",),
+    "data.normalize": ("Normalizer",),
+    "data.windows": ("Window",),
+    "fields.climatology": ("anomaly", "climatology"),
+    "fields.regions": ("NINO3", "NINO4", "NINO12", "NINO34", "TROPICS", "Box", "box_mean"),
+    "forecasting.fit": ("fit",),
+    "forecasting.forecaster": ("NetworkForecaster", "forecast"),
+    "forecasting.hindcast": ("hindcast",),
+    "forecasting.io": ("load",),
+    "models.config": ("EarthformerConfig",),
+    "models.earthformer": ("Earthformer",),
+    "reference.climatology": ("Climatology",),
+    "reference.lim": ("LIM",),
+    "reference.persistence": ("DampedPersistence", "Persistence"),
+    "units": ("Q",),
+    "verification.align": ("observations_at",),
+    "verification.deterministic": ("bias", "correlation", "mae", "rmse"),
+    "verification.indices": ("nino_index", "relative_nino34", "running_mean"),
+    "verification.probabilistic": ("crps_ensemble", "spread", "spread_skill_ratio"),
+    "verification.skill": ("skill_by_lead",),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "LIM",
@@ -98,16 +126,15 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Load the names that need torch on first use (PEP 562)."""
-    if name == "Earthformer":
-        from .models.earthformer import Earthformer
-
-        return Earthformer
-    if name == "EarthformerConfig":
-        from .models.config import EarthformerConfig
-
-        return EarthformerConfig
-    raise AttributeError(f"module 'xearth' has no attribute {name!r}; it offers {__all__}")
+    """Load a public name on first use (PEP 562)."""
+    if name == "samples":
+        value = import_module(".data.sources.samples", __name__)
+    elif name in _HOME:
+        value = getattr(import_module(f".{_HOME[name]}", __name__), name)
+    else:
+        raise AttributeError(f"module 'xearth' has no attribute {name!r}; it offers {__all__}")
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:

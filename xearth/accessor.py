@@ -10,16 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import xarray as xr
 
-from .cf.describe import describe
-from .cf.discover import Axes, discover
-from .cf.writer import to_cf
-from .data.grid import Grid
-from .data.tensors import LabeledTensor, to_tensor
-from .data.windows import Window
-from .fields.climatology import anomaly, climatology
-from .fields.regions import TROPICS, Box, box_mean
-from .verification.indices import nino_index, relative_nino34, running_mean
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
@@ -28,8 +18,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes as MatplotlibAxes
     from matplotlib.figure import Figure
 
+    from .cf.discover import Axes
+    from .data.grid import Grid
     from .data.loader import Windows
     from .data.normalize import Normalizer
+    from .data.tensors import LabeledTensor
+    from .data.windows import Window
+    from .fields.regions import Box
     from .reference.protocol import Forecaster
 
 __all__ = ["DataArrayAccessor", "DatasetAccessor", "Plots"]
@@ -45,9 +40,13 @@ class _Accessor:
         self._obj = obj
 
     def __repr__(self) -> str:
+        from .cf.describe import describe
+
         return str(describe(self._obj))
 
     def _repr_html_(self) -> str:
+        from .cf.describe import describe
+
         return describe(self._obj)._repr_html_()
 
     @property
@@ -60,11 +59,15 @@ class _Accessor:
         >>> xearth.samples.open("oisst").earthformer.axes.lat
         'lat'
         """
+        from .cf.discover import discover
+
         return discover(self._obj, require=())
 
     @property
     def grid(self) -> Grid:
         """All that is needed to come back from a tensor; see :class:`~xearth.Grid`."""
+        from .data.grid import Grid
+
         return Grid.from_array(self._obj)
 
     @property
@@ -96,6 +99,8 @@ class _Accessor:
         (1, 3, 12, 22, 1)
         >>> xr.testing.assert_identical(t.to_array(), sst)
         """
+        from .data.tensors import to_tensor
+
         return to_tensor(self._obj, device=device, dtype=dtype)
 
     def windows(
@@ -125,6 +130,8 @@ class _Accessor:
         >>> round(float(sst.earthformer.box_mean(warm_pool).mean()), 1)
         29.4
         """
+        from .fields.regions import box_mean
+
         return box_mean(self._obj, box)
 
     def to_cf(self, path: str | Path | None = None, **attributes: str) -> xr.Dataset:
@@ -137,6 +144,8 @@ class _Accessor:
         **attributes : str
             Global attributes such as ``title``.
         """
+        from .cf.writer import to_cf
+
         return to_cf(self._obj, path, **attributes)
 
 
@@ -156,6 +165,8 @@ class DataArrayAccessor(_Accessor):
         frequency: Literal["month", "dayofyear"] = "month",
     ) -> xr.DataArray:
         """Return the mean for each calendar month or day; see :func:`xearth.climatology`."""
+        from .fields.climatology import climatology
+
         return climatology(self._obj, base=base, frequency=frequency)
 
     def anomaly(
@@ -173,10 +184,14 @@ class DataArrayAccessor(_Accessor):
         >>> anomaly.attrs["units_metadata"]
         'temperature: difference'
         """
+        from .fields.climatology import anomaly
+
         return anomaly(self._obj, clim, base=base)
 
     def nino(self, region: str | Box = "nino34") -> xr.DataArray:
         """Return a Nino index: nino12, nino3, nino34, nino4 or a box of your own."""
+        from .verification.indices import nino_index
+
         return nino_index(self._obj, region)
 
     def nino34(self) -> xr.DataArray:
@@ -189,17 +204,22 @@ class DataArrayAccessor(_Accessor):
         >>> round(float(sst.earthformer.nino34().sel(time="1997-12").item()), 1)
         2.6
         """
+        from .verification.indices import nino_index
+
         return nino_index(self._obj, "nino34")
 
     def relative_nino34(
         self,
         *,
         base: tuple[str, str] | slice | None = None,
-        tropics: Box = TROPICS,
+        tropics: Box | None = None,
         scale: float | None = None,
     ) -> xr.DataArray:
         """Return Nino3.4 relative to the tropics; see :func:`xearth.relative_nino34`."""
-        return relative_nino34(self._obj, base=base, tropics=tropics, scale=scale)
+        from .fields.regions import TROPICS
+        from .verification.indices import relative_nino34
+
+        return relative_nino34(self._obj, base=base, tropics=tropics or TROPICS, scale=scale)
 
     def running_mean(
         self,
@@ -209,6 +229,8 @@ class DataArrayAccessor(_Accessor):
         history: xr.DataArray | None = None,
     ) -> xr.DataArray:
         """Return means over neighboring months along time or lead; see ``running_mean``."""
+        from .verification.indices import running_mean
+
         return running_mean(self._obj, months, align=align, history=history)
 
     def forecast(

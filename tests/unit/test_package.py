@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import pkgutil
 import subprocess
@@ -46,10 +47,24 @@ def test_every_public_name_exists():
 
 def test_star_import_gives_exactly_the_public_names():
     code = (
-        "import json; names = {}; exec('from xearth import *', names);"
-        "names.pop('__builtins__'); print(json.dumps(sorted(names)))"
+        "from xearth import *; names = [n for n in dir() if not n.startswith('__')];"
+        "import json; print(json.dumps(sorted(names)))"
     )
     assert json.loads(in_subprocess(code)) == sorted(xearth.__all__)
+
+
+def test_late_names_are_those_that_type_checkers_see():
+    """The table of homes, the imports for type checkers and __all__ say the same."""
+    tree = ast.parse(Path(xearth.__file__).read_text(encoding="utf-8"))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    typed = {
+        (name.name, node.module)
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for name in node.names
+    }
+    assert typed == {*xearth._HOME.items(), ("samples", "data.sources")}
+    assert set(xearth._HOME) < set(xearth.__all__)
 
 
 def test_dir_lists_the_names_that_load_late():
