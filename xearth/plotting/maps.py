@@ -82,7 +82,8 @@ def maps(
     panels = _panels(field, axes, leads)
     rows, columns = math.ceil(len(panels) / columns), min(columns, len(panels))
     tall = min(max(3.4 * field.sizes[axes.y] / field.sizes[axes.x], 0.8), 3.4) + 0.3
-    figure = plt.figure(figsize=(3.4 * columns + 1.0, tall * rows + 0.9), layout="constrained")
+    below = 1.6 if rows == 1 else 0.9
+    figure = plt.figure(figsize=(3.4 * columns + 1.0, tall * rows + below), layout="constrained")
     draw_maps(figure, field, leads=leads, columns=columns, limit=limit, title=title)
     return figure
 
@@ -118,7 +119,7 @@ def draw_maps(
         ax.label_outer()
     bar: dict[str, Any] = {"shrink": 0.85, "aspect": 30}
     if rows == 1:
-        bar = {"location": "bottom", "aspect": 40}
+        bar = {"location": "bottom", "aspect": 40, "shrink": 0.7}
     colorbar = figure.colorbar(mesh, ax=grid, extend="both", pad=0.02, **bar)
     colorbar.set_label(axis_label(field), fontsize=9)
     colorbar.ax.tick_params(labelsize=8)

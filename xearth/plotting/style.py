@@ -18,6 +18,7 @@ import numpy as np
 import xarray as xr
 
 from ..errors import MissingDependencyError
+from ..units import is_difference
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -28,6 +29,9 @@ __all__ = ["COLORS", "LAND", "axes_or_new", "axis_label", "is_signed", "plot_dat
 
 #: Okabe-Ito colors in the order lines take them.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+
+#: How the names of the Nino indices are written.
+NINO = {"nino12": "Nino1+2", "nino3": "Nino3", "nino34": "Nino3.4", "nino4": "Nino4"}
 
 #: Fill of cells without data.
 LAND = "#d9d9d9"
@@ -61,7 +65,8 @@ def axes_or_new(ax: Axes | None, figsize: tuple[float, float] = (7.2, 4.0)) -> A
 def axis_label(da: xr.DataArray) -> str:
     """Return "name (units)" for an axis or a color bar; the unit 1 is not written.
 
-    Long names are broken into lines of 42 characters.
+    What follows the first comma of a long name is left out, the rest broken into lines of 42
+    characters; a Nino index goes by its name.
 
     Examples
     --------
@@ -70,16 +75,19 @@ def axis_label(da: xr.DataArray) -> str:
     'sea temperature (°C)'
     """
     name = da.attrs.get("long_name") or da.attrs.get("standard_name") or da.name or "value"
+    name = str(name).partition(",")[0]
+    if da.name in NINO:
+        name = NINO[str(da.name)] + (" anomaly" if is_difference(da.attrs) else " SST")
     units = str(da.attrs.get("units", "1"))
     pretty = {"degC": "°C", "Celsius": "°C", "degrees_north": "°N", "degrees_east": "°E"}
     units = pretty.get(units, units)
-    text = str(name).replace("_", " ")
+    text = name.replace("_", " ")
     return textwrap.fill(text if units in ("", "1") else f"{text} ({units})", 42)
 
 
 def is_signed(da: xr.DataArray) -> bool:
     """Return whether zero is the natural middle: a difference, or values of both signs."""
-    if str(da.attrs.get("units_metadata", "")).endswith("difference"):
+    if is_difference(da.attrs):
         return True
     values = np.asarray(da.values, dtype=float)
     finite = values[np.isfinite(values)]

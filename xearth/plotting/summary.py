@@ -93,9 +93,10 @@ def _skill_panels(figure: SubFigure, scores: xr.Dataset) -> None:
 
 def _title(forecast: xr.DataArray) -> str:
     """Return the headline: what was forecast, and from which start."""
-    name = str(forecast.attrs.get("long_name") or forecast.name or "forecast").replace("_", " ")
+    name = str(forecast.attrs.get("long_name") or forecast.name or "field").replace("_", " ")
+    name = name.partition(",")[0]
     init = discover(forecast, require=("y", "x")).init
     if init is None or init not in forecast.coords:
-        return name.capitalize()
+        return f"Forecast of {name}"
     start = plot_dates(forecast[init].values).ravel()[0].item()
     return f"Forecast of {name}, made with data to {start:%B %Y}"

@@ -19,10 +19,18 @@ from xearth.plotting.style import axis_label, is_signed, plot_dates, pyplot
         ({"standard_name": "air_temperature", "units": "degC"}, "air temperature (°C)"),
         ({"long_name": "correlation", "units": "1"}, "correlation"),
         ({}, "field"),
+        ({"long_name": "SST anomaly, forecast by a model", "units": "K"}, "SST anomaly (K)"),
     ],
 )  # fmt: skip
 def test_labels_name_the_quantity_and_its_unit(attrs, label):
     assert axis_label(xr.DataArray(0.0, name="field", attrs=attrs)) == label
+
+
+def test_a_nino_index_goes_by_its_name():
+    index = xr.DataArray(0.0, name="nino34", attrs={"units": "degC", "long_name": "mean over ..."})
+    assert axis_label(index) == "Nino3.4 SST (°C)"
+    difference = index.assign_attrs(units="K", units_metadata="temperature: difference")
+    assert axis_label(difference) == "Nino3.4 anomaly (K)"
 
 
 def test_dates_of_other_calendars_are_drawn_in_their_month():
