@@ -374,6 +374,43 @@ class EarthformerConfig:
         return cls(**{**setup, **shapes, **changes})
 
     @classmethod
+    def for_data(
+        cls, data: Any, window: Any, *, like: str = "icar_enso", **changes: Any
+    ) -> EarthformerConfig:
+        """Size a published set-up for labelled data.
+
+        Parameters
+        ----------
+        data : DataArray or Dataset
+            Its rows, columns and variables become H, W and C; of all that xarray is, only
+            ``data.earthformer.frame_shape`` is asked for.
+        window : Window
+            Its history and horizon become the frames of input and target.
+        like : str
+            Name of a class method: ``icar_enso``, ``sevir``, ...
+        **changes
+            Any field of the configuration.
+
+        Raises
+        ------
+        AxisError
+            If ``data`` has no grid.
+        ConfigError
+            If no set-up is called ``like`` or a changed field does not exist.
+
+        Examples
+        --------
+        >>> import xearth
+        >>> sst = xearth.samples.open("kaplan_sst")
+        >>> window = xearth.Window(history=12, horizon=18)
+        >>> config = EarthformerConfig.for_data(sst, window, like="icar_enso", base_units=32)
+        >>> config.input_shape, config.target_shape
+        ((12, 12, 22, 1), (18, 12, 22, 1))
+        """
+        frame = tuple(data.earthformer.frame_shape)
+        return cls.for_shape(like, (window.history, *frame), (window.horizon, *frame), **changes)
+
+    @classmethod
     def _published(cls, name: str) -> EarthformerConfig:
         """Return a set-up as its checkpoint needs it."""
         plain = cls(**_setup(name))
