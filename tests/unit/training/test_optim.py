@@ -97,3 +97,13 @@ def test_impossible_options(values, match):
 
 def test_steps_of_a_run():
     assert TrainOptions(epochs=7, batch_size=16).steps(100) == 7 * math.ceil(100 / 16)
+
+
+def test_groups_of_the_published_network():
+    from xearth.models.checkpoints import official_name
+    from xearth.models.config import EarthformerConfig
+
+    network = EarthformerConfig.icar_enso().build()
+    assert sorted(map(official_name, no_decay_names(network))) == sorted(GOLDEN["no_decay_enso"])
+    decayed, _ = parameter_groups(network, 0.1)
+    assert len(decayed["params"]) == GOLDEN["n_decay_enso"]
