@@ -46,4 +46,5 @@ def in_pieces(run: Callable[[Tensor], Tensor], x: Tensor, largest: int) -> Tenso
     size = max(1, CACHE // (largest * x.element_size()))
     if torch.is_grad_enabled() or x.device.type != "cpu" or len(x) <= size:
         return run(x)
-    return torch.cat([run(piece) for piece in x.split(size)])
+    count = -(-len(x) // size)
+    return torch.cat([run(piece) for piece in x.tensor_split(count)])

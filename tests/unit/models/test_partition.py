@@ -54,8 +54,8 @@ def test_grid_undoes_tokens(shape, cuboid, strategy, shift):
     partition = Partition.fit(shape, CuboidLayer(cuboid, strategy, shift))
     x = torch.randn(2, *partition.padded, 6)
     (tokens,) = partition.tokens(x, 1, 2).unbind(0)
-    assert tokens.shape == (4, partition.cuboids * partition.volume, 3)
-    assert torch.equal(partition.grid(tokens, 2), x)
+    assert tokens.shape == (2 * partition.cuboids, 2, partition.volume, 3)
+    assert torch.equal(partition.grid(tokens), x)
 
 
 @settings(deadline=None, max_examples=50)

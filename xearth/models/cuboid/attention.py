@@ -18,7 +18,9 @@ Source: Gao et al. (2022), sections 3.1 and 3.2.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -26,7 +28,7 @@ from ...errors import ConfigError
 from ..dropout import dropout
 from ..layers import linear, norm
 from .kernel import GlobalKeys, attend, softmax_masked
-from .masks import global_mask, self_mask
+from .masks import global_mask, order_cells, self_mask
 from .partition import Partition, pad_grid, unpad_grid
 from .patterns import CuboidLayer, Shape3
 from .relative import RelativePosition
@@ -132,14 +134,21 @@ class CuboidSelfAttention(nn.Module):
         if mode.self_attention:
             self.g2g_global_qkv_net = linear(wide, 3 * wide, bias=bias)
 
-    def _token_mask(self) -> object:
-        """Return which tokens, in the order of the cuboids, global vectors may read."""
+    def _token_mask(self) -> NDArray[np.bool_] | None:
+        """Return which cells of the padded grid, row by row, global vectors may read."""
         if self.global_mode is None or self.settings.padding != "ignore":
             return None
-        return global_mask(self.partition, reordered=self.global_mode.mask == "reordered")
+        part = self.partition
+        mask = global_mask(part, reordered=self.global_mode.mask == "reordered")
+        if mask is None:
+            return None
+        cells = order_cells(np.arange(mask.size).reshape(part.padded), part)
+        grid = np.empty_like(mask)
+        grid[cells.reshape(-1)] = mask
+        return np.roll(grid.reshape(part.padded), part.shift, axis=(0, 1, 2)).reshape(-1)
 
     def _tokens(self, map_: nn.Linear, x: Tensor, parts: int) -> tuple[Tensor, ...]:
-        """Map x (B, T, H, W, C) and cut it: parts of (B * heads, cuboids * volume, d)."""
+        """Map x (B, T, H, W, C) and cut it: parts of (B * cuboids, heads, volume, d)."""
         pad, padding = self.partition.pad, self.settings.padding
         if map_.bias is None:
             # A linear map of padding is padding: map the smaller grid.
@@ -176,27 +185,19 @@ class CuboidSelfAttention(nn.Module):
         q, k, v = self._tokens(self.qkv, n, 3)
         reads = writes = None
         if self.global_mode is not None and g is not None:
-            g = self.global_vec_norm(g)
-            if self.global_mode.separate:
-                reads = self._read_separate(n, g)
-                writes = self._write_separate(n, g) if update else None
-            else:
-                q_g, k_g, v_g = self._split(self.global_qkv(g), 3)
-                reads = GlobalKeys(q, k_g, v_g)
-                among = (q_g, k_g, v_g) if self.global_mode.self_attention else None
-                writes = self._write(q_g, (k, v), among) if update else None
+            reads, writes = self._exchange(n, self.global_vec_norm(g), update=update)
         part = self.partition
-        cuboids = (part.cuboids, part.volume)
-        drop = self.settings.attention_drop if self.training else 0.0
         out = attend(
-            *(tokens.unflatten(1, cuboids) for tokens in (q, k, v)),
+            q,
+            k,
+            v,
             scale=self.scale,
             bias=None if self.relative is None else self.relative(),
             mask=self.mask,
-            drop=drop,
+            drop=self.settings.attention_drop if self.training else 0.0,
             reads=reads,
         )
-        y = unpad_grid(part.grid(out, self.heads), part.pad, self.settings.padding)
+        y = unpad_grid(part.grid(out), part.pad, self.settings.padding)
         return self._project("proj", y), writes
 
     def _project(self, name: str, y: Tensor) -> Tensor:
@@ -204,37 +205,70 @@ class CuboidSelfAttention(nn.Module):
             return y
         return dropout(getattr(self, name)(y), self.settings.projection_drop, self.training)
 
-    def _read_separate(self, n: Tensor, g: Tensor) -> GlobalKeys:
-        (q,) = self._tokens(self.l2g_q_net, n, 1)
-        return GlobalKeys(q, *self._split(self.l2g_global_kv_net(g), 2))
+    def _cell_maps(self) -> list[tuple[Tensor, Tensor | None]]:
+        """Return weight and bias of the maps of cells that globals meet: Q_lg, K_gl, V_gl."""
+        if self.global_mode is not None and self.global_mode.separate:
+            maps = (self.l2g_q_net, self.g2l_k_net, self.g2l_v_net)
+            return [(map_.weight, map_.bias) for map_ in maps]
+        bias = self.qkv.bias
+        biases = [None] * 3 if bias is None else bias.chunk(3)
+        return list(zip(self.qkv.weight.chunk(3), biases, strict=True))
 
-    def _write_separate(self, n: Tensor, g: Tensor) -> Tensor:
-        (q,) = self._split(self.g2l_global_q_net(g), 1)
-        (k,) = self._tokens(self.g2l_k_net, n, 1)
-        (v,) = self._tokens(self.g2l_v_net, n, 1)
+    def _vector_maps(self, g: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...] | None]:
+        """Map g (B, G, ratio * C): (Q_gl, K_g, V_g), and what globals show each other."""
+        mode = self.global_mode
         among = None
-        if self.global_mode is not None and self.global_mode.self_attention:
-            among = self._split(self.g2g_global_qkv_net(g), 3)
-        return self._write(q, (k, v), among)
+        if mode is not None and mode.separate:
+            maps = (*self._split(self.g2l_global_q_net(g), 1),)
+            maps += self._split(self.l2g_global_kv_net(g), 2)
+            if mode.self_attention:
+                among = self._split(self.g2g_global_qkv_net(g), 3)
+            return maps, among
+        maps = self._split(self.global_qkv(g), 3)
+        return maps, maps if mode is not None and mode.self_attention else None
 
-    def _write(
-        self, q: Tensor, kv: tuple[Tensor, Tensor], among: tuple[Tensor, ...] | None
-    ) -> Tensor:
-        """Let global vectors read all tokens, and each other if they may.
+    def _exchange(self, n: Tensor, g: Tensor, *, update: bool) -> tuple[GlobalKeys, Tensor | None]:
+        """Let cells n (B, T, H, W, C) and global vectors g (B, G, ratio * C) meet.
 
-        q is (B * heads, G, d), kv are (B * heads, tokens, d), among are (B * heads, G, d').
+        The few vectors are mapped to the width of the cells, not the many cells to the width
+        of a head: q_g^T (K n) = (K^T q_g)^T n.
         """
-        k, v = kv
-        raw, mask = self.scale * (q @ k.mT), self.global_mask
-        tokens = k.shape[1]
+        cells = pad_grid(n, self.partition.pad, self.settings.padding)
+        (q_g, k_g, v_g), among = self._vector_maps(g)
+        l2g_q, g2l_k, g2l_v = self._cell_maps()
+        against = self._meet(cells, k_g, *l2g_q)
+        reads = GlobalKeys(self.partition.tokens(against, 1, self.heads)[0], v_g)
+        if not update:
+            return reads, None
+        flat = cells.flatten(1, 3)
+        raw = self._meet(cells, q_g, *g2l_k).flatten(1, 3).mT.unflatten(1, (self.heads, -1))
+        mask, count = self.global_mask, flat.shape[1]
         if among is not None:
-            raw = torch.cat([raw, self.scale * (among[0] @ among[1].mT)], dim=-1)
+            q, k, v = (part.unflatten(0, (-1, self.heads)) for part in among)
+            raw = torch.cat([raw, self.scale * (q @ k.mT)], dim=-1)
             if mask is not None:
-                mask = functional.pad(mask, (0, among[1].shape[1]), value=True)
-        drop = self.settings.attention_drop
-        weights = dropout(softmax_masked(raw, mask), drop, self.training)
-        out = weights[..., :tokens] @ v
+                mask = functional.pad(mask, (0, q.shape[2]), value=True)
+        weights = dropout(softmax_masked(raw, mask), self.settings.attention_drop, self.training)
+        of_cells = weights[..., :count]
+        weight, bias = g2l_v
+        seen = (of_cells.flatten(1, 2) @ flat).unflatten(1, (self.heads, -1))
+        out = seen @ weight.unflatten(0, (self.heads, -1)).mT
+        if bias is not None:
+            out = out + of_cells.sum(-1, keepdim=True) * bias.view(self.heads, 1, -1)
         if among is not None:
-            out = out + weights[..., tokens:] @ among[2]
-        joined = out.unflatten(0, (-1, self.heads)).transpose(1, 2).flatten(2)
-        return self._project("global_proj", joined)
+            out = out + weights[..., count:] @ v
+        return reads, self._project("global_proj", out.transpose(1, 2).flatten(2))
+
+    def _meet(self, cells: Tensor, vectors: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Return the scaled products of mapped cells with vectors (B * heads, G, d).
+
+        cells are (B, T, H, W, C), their map (heads * d, C); the result is
+        (B, T, H, W, heads * G).
+        """
+        vectors = self.scale * vectors.unflatten(0, (-1, self.heads))
+        to_cells = (vectors @ weight.unflatten(0, (self.heads, -1))).flatten(1, 2)
+        products = cells.flatten(1, 3) @ to_cells.mT
+        if bias is not None:
+            offset = vectors @ bias.view(self.heads, -1, 1)
+            products = products + offset.flatten(1).unsqueeze(1)
+        return products.unflatten(1, cells.shape[1:4])

@@ -167,9 +167,9 @@ class CuboidCrossAttention(nn.Module):
         if self.global_mode is not None and g is not None:
             reads = self._read(n, q, g)
         out = attend(
-            q.unflatten(1, (x_part.cuboids, x_part.volume)),
-            k.unflatten(1, (mem_part.cuboids, mem_part.volume)),
-            v.unflatten(1, (mem_part.cuboids, mem_part.volume)),
+            q,
+            k,
+            v,
             scale=self.scale,
             bias=None if self.relative is None else self.relative(),
             mask=self.mask,
@@ -177,7 +177,7 @@ class CuboidCrossAttention(nn.Module):
             reads=reads,
         )
         T, H, W = x_part.shape
-        y = x_part.grid(out, self.heads)[:, :T, :H, :W]
+        y = x_part.grid(out)[:, :T, :H, :W]
         return dropout(self.proj(y), self.settings.projection_drop, self.training)
 
     def _read(self, n: Tensor, q: Tensor, g: Tensor) -> GlobalKeys:
@@ -185,7 +185,9 @@ class CuboidCrossAttention(nn.Module):
         separate = self.global_mode is not None and self.global_mode.separate
         mapped = self.l2g_global_kv_net(g) if separate else self.kv_proj(g)
         split = mapped.unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        k_g, v_g = split.flatten(1, 2).unbind(0)
+        k_g, v_g = split.unbind(0)
         if separate:
             (q,) = self._tokens(self.l2g_q_net(n), self.x_partition, 1)
-        return GlobalKeys(q, k_g, v_g)
+        apart = q.unflatten(0, (len(g), -1))
+        scores = (self.scale * apart @ k_g[:, None].mT).flatten(0, 1)
+        return GlobalKeys(scores, v_g.flatten(0, 1))

@@ -3,8 +3,8 @@ r"""The arithmetic of cuboid attention: scores, softmax, weighted sum.
 .. math:: Y = \mathrm{softmax}\big(s\, Q K^\top + P \;\big|\; s\, Q_{lg} K_g^\top\big) \,
           [V ; V_g]
 
-Batch entries and heads are one axis (B * heads), batch entries slowest, so that the bias
-P (heads, 1, n, m) and the global vectors, shared by all cuboids, need no copy per cuboid.
+Cuboids and batch entries are one axis N (cuboids fastest), heads the next. Global vectors, shared
+by all cuboids, come as scores against the cells and as values.
 """
 
 from __future__ import annotations
@@ -26,10 +26,17 @@ FUSED_VOLUME = 64
 
 @dataclass(frozen=True)
 class GlobalKeys:
-    """What cells need to read global vectors: q (B*heads, tokens, d); k, v (B*heads, G, d)."""
+    """What cells need to read G global vectors.
 
-    q: Tensor
-    k: Tensor
+    Parameters
+    ----------
+    scores : Tensor
+        Scaled scores of cells against vectors, (N, heads, n, G).
+    v : Tensor
+        Values (B * heads, G, d).
+    """
+
+    scores: Tensor
     v: Tensor
 
 
@@ -39,7 +46,7 @@ def scores(q: Tensor, k: Tensor, scale: float, bias: Tensor | None = None) -> Te
     Parameters
     ----------
     q, k : Tensor
-        (B * heads, cuboids, n, d) and (B * heads, cuboids, m, d).
+        (N, heads, n, d) and (N, heads, m, d).
     scale : float
         Factor s.
     bias : Tensor, optional
@@ -48,24 +55,23 @@ def scores(q: Tensor, k: Tensor, scale: float, bias: Tensor | None = None) -> Te
     Returns
     -------
     Tensor
-        (B * heads, cuboids, n, m), freshly allocated.
+        (N, heads, n, m), freshly allocated.
 
     Examples
     --------
     >>> q = torch.ones(2, 3, 4, 5)
-    >>> scores(q, q, 0.1, torch.ones(2, 1, 4, 4))[0, 0, 0].tolist()
+    >>> scores(q, q, 0.1, torch.ones(3, 1, 4, 4))[0, 0, 0].tolist()
     [1.5, 1.5, 1.5, 1.5]
     """
-    (N, cuboids, n, _), m = q.shape, k.shape[2]
+    (N, heads, n, _), m = q.shape, k.shape[2]
     left, right = q.flatten(0, 1), k.flatten(0, 1).mT
     if bias is None:
         plain = torch.baddbmm(q.new_zeros(1, 1, 1), left, right, beta=0, alpha=scale)
-        return plain.view(N, cuboids, n, m)
-    heads = bias.shape[0]
-    start = bias.to(q.dtype).expand(N // heads, heads, cuboids, n, m)
+        return plain.view(N, heads, n, m)
+    start = bias.to(q.dtype).squeeze(1).expand(N, heads, n, m)
     # The clone is what the product is added to: no second pass, and the bias stays whole.
     flat = start.clone(memory_format=torch.contiguous_format).view(-1, n, m)
-    return flat.baddbmm_(left, right, alpha=scale).view(N, cuboids, n, m)
+    return flat.baddbmm_(left, right, alpha=scale).view(N, heads, n, m)
 
 
 def softmax_masked(raw: Tensor, mask: Tensor | None) -> Tensor:
@@ -107,7 +113,7 @@ def attend(
     Parameters
     ----------
     q, k, v : Tensor
-        (B * heads, cuboids, n, d), (B * heads, cuboids, m, d) twice.
+        (N, heads, n, d), (N, heads, m, d) twice.
     scale : float
         Factor of the scores.
     bias : Tensor, optional
@@ -122,29 +128,31 @@ def attend(
     Returns
     -------
     Tensor
-        (B * heads, cuboids * n, d).
+        (N, heads, n, d).
 
     Examples
     --------
-    >>> q = torch.randn(4, 6, 8, 16)
+    >>> q = torch.randn(6, 4, 8, 16)
     >>> attend(q, q, q, scale=0.25, bias=None, mask=None).shape
-    torch.Size([4, 48, 16])
+    torch.Size([6, 4, 8, 16])
     """
     m = k.shape[2]
     plain = mask is None and reads is None and drop == 0.0
     if plain and m >= FUSED_VOLUME and not torch.is_grad_enabled():
-        if bias is not None:
-            bias = bias.to(q.dtype).repeat(q.shape[0] // bias.shape[0], 1, 1, 1)
-        return functional.scaled_dot_product_attention(q, k, v, bias, scale=scale).flatten(1, 2)
+        added = None if bias is None else bias.to(q.dtype).squeeze(1)
+        return functional.scaled_dot_product_attention(q, k, v, added, scale=scale)
     raw = scores(q, k, scale, bias)
-    if reads is None:
-        weights = dropout(softmax_masked(raw, mask), drop, drop > 0)
-        return (weights @ v).flatten(1, 2)
-    (N, cuboids, n, _), G = raw.shape, reads.k.shape[1]
-    to_global = torch.baddbmm(q.new_zeros(1, 1, 1), reads.q, reads.k.mT, beta=0, alpha=scale)
-    joined = torch.cat([raw, to_global.view(N, cuboids, n, G)], dim=-1)
+    if reads is not None:
+        raw = torch.cat([raw, reads.scores], dim=-1)
+        G, entries = reads.v.shape[1], reads.v.shape[0] // q.shape[1]
+        shared = reads.v.view(entries, 1, -1, G, v.shape[-1])
+        shared = shared.expand(-1, len(v) // entries, -1, -1, -1).flatten(0, 1)
+        v = torch.cat([v, shared], dim=2)
     if mask is not None:
-        mask = functional.pad(mask, (0, G), value=True)
-    weights = dropout(softmax_masked(joined, mask), drop, drop > 0)
-    local = (weights[..., :m] @ v).flatten(1, 2)
-    return local + weights[..., m:].flatten(1, 2) @ reads.v
+        if reads is not None:
+            mask = functional.pad(mask, (0, reads.v.shape[1]), value=True)
+        apart = raw.unflatten(0, (-1, len(mask)))
+        weights = softmax_masked(apart, mask[:, None]).flatten(0, 1)
+    else:
+        weights = softmax_masked(raw, None)
+    return dropout(weights, drop, drop > 0) @ v

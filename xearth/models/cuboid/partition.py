@@ -238,28 +238,29 @@ class Partition:
         Returns
         -------
         Tensor
-            (parts, B * heads, cuboids * volume, d), contiguous.
+            (parts, B * cuboids, heads, volume, d), contiguous.
         """
         x = self.roll(x)
-        B, depth = x.shape[0], x.shape[-1] // (parts * heads)
+        depth = x.shape[-1] // (parts * heads)
         cells = cut(x.unflatten(-1, (parts, heads, depth)), self.cuboid, self.strategy)
-        ordered = cells.permute(7, 0, 8, 1, 2, 3, 4, 5, 6, 9)
-        return ordered.reshape(parts, B * heads, self.cuboids * self.volume, depth)
+        # Heads stay inside the cuboid: what is copied together lies together.
+        ordered = cells.permute(7, 0, 1, 2, 3, 8, 4, 5, 6, 9)
+        return ordered.reshape(parts, -1, heads, self.volume, depth)
 
-    def grid(self, tokens: Tensor, heads: int) -> Tensor:
+    def grid(self, tokens: Tensor) -> Tensor:
         """Put tokens back on the padded grid: the inverse of :meth:`tokens` for one part.
 
         Parameters
         ----------
         tokens : Tensor
-            (B * heads, cuboids * volume, d).
+            (B * cuboids, heads, volume, d).
 
         Returns
         -------
         Tensor
             (B, T, H, W, heads * d), padded, not rolled any more.
         """
-        B, depth = tokens.shape[0] // heads, tokens.shape[-1]
-        cells = tokens.view(B, heads, *self.count, *self.cuboid, depth)
-        joined = join(cells.permute(0, 2, 3, 4, 5, 6, 7, 1, 8), self.strategy)
+        _, heads, _, depth = tokens.shape
+        cells = tokens.reshape(-1, *self.count, heads, *self.cuboid, depth)
+        joined = join(cells.permute(0, 1, 2, 3, 5, 6, 7, 4, 8), self.strategy)
         return self.roll(joined.flatten(-2), back=True)

@@ -73,7 +73,6 @@ class RelativePosition(nn.Module):
         make = self._sliced if sliced else relative_index
         index = make(rows, columns, table)
         self.register_buffer("index", torch.tensor(index), persistent=False)
-        self._kept: tuple[tuple[object, ...], Tensor] | None = None
 
     @staticmethod
     def _sliced(rows: Shape3, columns: Shape3, table: Shape3) -> NDArray[np.int64]:
@@ -85,24 +84,6 @@ class RelativePosition(nn.Module):
         return (offset[..., 0] * (2 * H - 1) + offset[..., 1]) * (2 * W - 1) + offset[..., 2]
 
     def forward(self) -> Tensor:
-        """Return the bias (heads, 1, rows, columns), gathered once while nothing changes."""
-        table = self.bias_table
-        if self.training or torch.is_grad_enabled() or torch.compiler.is_compiling():
-            return self._gather()
-        if table.is_inference():  # such tensors count no versions
-            return self._gather()
-        key = (table.data_ptr(), table._version, table.dtype, table.device)
-        if self._kept is None or self._kept[0] != key:
-            # Outside inference mode, or a later training step could not save it.
-            with torch.inference_mode(mode=False):
-                self._kept = (key, self._gather().detach())
-        return self._kept[1]
-
-    def _gather(self) -> Tensor:
+        """Return the bias (heads, 1, rows, columns)."""
         bias = self.bias_table[self.index.view(-1)]
         return bias.view(*self.index.shape, -1).permute(2, 0, 1).contiguous().unsqueeze(1)
-
-    def train(self, mode: bool = True) -> RelativePosition:
-        """Switch between training and evaluation; what was gathered is forgotten."""
-        self._kept = None
-        return super().train(mode)
