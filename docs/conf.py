@@ -32,8 +32,6 @@ exclude_patterns = [
 ]
 root_doc = "index"
 nitpicky = False
-# Pages on models and performance are listed by pattern, as there may be one or several.
-suppress_warnings = ["toc.empty_glob"]
 toc_object_entries = False
 
 autosummary_generate = True
