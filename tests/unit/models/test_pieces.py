@@ -48,7 +48,17 @@ def test_nothing_is_cut_while_gradients_are_recorded_or_off_the_cpu():
 @pytest.mark.parametrize(
     ("part", "shape"),
     [
-        (StackInitialEncoder(1, (16, 8), (3, 2), (2, 1), "leaky", "zeros"), (2, 3, 192, 192, 1)),
+        (
+            StackInitialEncoder(
+                1,
+                (16, 8),
+                scales=(3, 2),
+                convs=(2, 1),
+                activation_name="leaky",
+                padding="zeros",
+            ),
+            (2, 3, 192, 192, 1),
+        ),
         (StackFinalDecoder(8, (8, 16), ((64, 64), (192, 192)), (1, 2), "leaky"), (2, 3, 32, 32, 8)),
         (FeedForward(64, 256), (2, 3, 32, 32, 64)),
     ],
