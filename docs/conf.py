@@ -45,6 +45,8 @@ nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 300
 nb_merge_streams = True
+# Notes of progress bars and kernels on standard error are not part of a page.
+nb_output_stderr = "remove"
 # A figure is shown as PNG, and its repr beside it helps nobody.
 nb_mime_priority_overrides = [("html", "image/png", 5)]
 
@@ -55,6 +57,7 @@ sphinx_gallery_conf = {
     "abort_on_example_error": True,
     "download_all_examples": False,
     "remove_config_comments": True,
+    "capture_repr": (),
     "show_memory": False,
     "show_signature": False,
     "write_computation_times": False,
