@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 
 import xearth
+
+# The kernels that run the pages choose the backend that puts figures into them.
+os.environ.pop("MPLBACKEND", None)
 
 project = "xearth"
 author = "the xearth developers"
