@@ -34,6 +34,7 @@ change.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -155,13 +156,15 @@ def compose(first: nn.Conv2d, second: nn.Conv2d, scale: tuple[int, int]) -> Comp
     _require_plain(first, second)
     s_h, s_w = scale
     w1, w2 = first.weight, second.weight
-    products = torch.einsum("omxy,miuv->oxyiuv", w2, w1)
-    kernel = torch.einsum(
-        "oxyiuv,pxue,qyvf->pqoief", products, _selection(s_h, w1), _selection(s_w, w1)
-    ).flatten(0, 2)
-    bias = w1.new_zeros(w2.shape[0]) if second.bias is None else second.bias
-    if first.bias is not None:
-        bias = bias + torch.einsum("omxy,m->o", w2, first.bias)
+    # Rounding to half precision, where it is asked for, comes after the weights met.
+    with _full_precision(w1.device.type):
+        products = torch.einsum("omxy,miuv->oxyiuv", w2, w1)
+        kernel = torch.einsum(
+            "oxyiuv,pxue,qyvf->pqoief", products, _selection(s_h, w1), _selection(s_w, w1)
+        ).flatten(0, 2)
+        bias = w1.new_zeros(w2.shape[0]) if second.bias is None else second.bias
+        if first.bias is not None:
+            bias = bias + torch.einsum("omxy,m->o", w2, first.bias)
     return Composition(kernel, bias.repeat(s_h * s_w), first, second, scale)
 
 
@@ -223,6 +226,12 @@ class _SubtractRing(torch.autograd.Function):
     @staticmethod
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, ...]:
         return grad, -grad[:, 0, 0], -grad[:, -1, -1], -grad[:, :, :, 0, 0], -grad[:, :, :, -1, -1]
+
+
+def _full_precision(device: str) -> AbstractContextManager[object]:
+    if torch.amp.is_autocast_available(device):
+        return torch.autocast(device, enabled=False)
+    return nullcontext()
 
 
 def _plain(conv: nn.Conv2d) -> bool:

@@ -158,3 +158,15 @@ def test_channels_that_do_not_meet_are_refused():
     _, second = convolutions(3, 5, 2)
     with pytest.raises(ConfigError, match="4 channels"):
         compose(first, second, (2, 2))
+
+
+def test_autocast_rounds_the_composed_kernel_once():
+    first, second = convolutions(16, 16, 8, dtype=torch.float32)
+    u = torch.randn(1, 16, 8, 8)
+    exact = chain(u, first, second, (2, 2))
+    with torch.autocast("cpu", torch.bfloat16):
+        composed = compose(first, second, (2, 2))
+        rough = composed(u)
+    assert composed.kernel.dtype == torch.float32
+    assert rough.dtype == torch.bfloat16
+    assert (rough.float() - exact).abs().max() <= 3e-2 * exact.abs().max()
