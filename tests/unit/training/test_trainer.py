@@ -258,3 +258,28 @@ def test_order_depends_on_seed_and_epoch():
     order.set_epoch(0)
     assert first == list(order) != second
     assert list(EpochBatches(4, 2, seed=None)) == [[0, 1], [2, 3]]
+
+
+def test_averaged_weights():
+    steady = Schedule(lr=0.1, warmup=0.0, min_ratio=1.0)
+    one_step = options(epochs=1, batch_size=20, schedule=steady)
+    first = fit(how=one_step).state
+    network = build()
+    averaged = fit(network, how=options(epochs=2, batch_size=20, schedule=steady, ema=0.75)).state
+    last = network.state_dict()
+    assert averaged.keys() == last.keys()
+    for name, value in averaged.items():
+        torch.testing.assert_close(value, 0.75 * first[name] + 0.25 * last[name])
+
+
+def test_gradients_are_clipped(monkeypatch):
+    plain, norms = torch.optim.AdamW.step, []
+
+    def step(self, closure=None):
+        parts = [p.grad.square().sum() for group in self.param_groups for p in group["params"]]
+        norms.append(float(torch.stack(parts).sum().sqrt()))
+        return plain(self, closure)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    fit(examples=ToyExamples(scale=1e6), how=options(epochs=1))
+    assert norms == pytest.approx([1.0] * 3, rel=1e-3)
