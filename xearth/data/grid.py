@@ -438,7 +438,7 @@ class Grid:
 
         Parameters
         ----------
-        values : array or tensor (*dims, H, W)
+        values : array or tensor (..., H, W)
             For example a forecast (init, lead, member, H, W).
         dims : sequence of str
             Names of the leading axes.
