@@ -392,7 +392,7 @@ class Grid:
         return self._rebuild(self._stored(values), same=same)
 
     def _stored(self, values: np.ndarray) -> dict[Hashable, np.ndarray]:
-        """Return the values of each channel as stored, from the canonical (*dims, C)."""
+        """Return the values of each channel as stored, from the canonical (..., C)."""
         own = tensor_dtype(self.channels)
         out: dict[Hashable, np.ndarray] = {}
         for c, channel in enumerate(self.channels):
@@ -449,7 +449,7 @@ class Grid:
 
         Returns
         -------
-        DataArray (*dims, y, x)
+        DataArray (..., y, x)
             Rows and columns as stored; NaN outside the static mask.
 
         Raises
