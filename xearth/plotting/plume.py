@@ -70,7 +70,7 @@ def plume(
     ...     ("lead", "member"), "nino34", {"long_name": "Nino3.4", "units": "K"},
     ... )
     >>> plume(index).get_ylabel()
-    'Nino3.4 (K)'
+    'Nino3.4 SST (K)'
     """
     axes = discover(index, require=("lead",))
     known = {axes.init, axes.lead, axes.member}

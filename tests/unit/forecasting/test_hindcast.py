@@ -74,7 +74,8 @@ def test_a_block_reads_only_what_its_starts_need(sst, damped):
 
 
 def test_slice_keeps_starts_with_a_complete_history(sst):
-    model = LIM.fit(sst.sel(time=slice("1960", "1981")), horizon=3, modes=5)
+    model = LIM.fit(sst.sel(time=slice("1960", "1981")), horizon=3, modes=5, smoothing=3)
+    assert model.history == 3
     hc = hindcast(sst, model, init=slice("1960-01", "1960-12"))
     assert hc.sizes["init"] == 12 - (model.history - 1)
     with pytest.raises(TimeAxisError, match="history"):

@@ -8,12 +8,16 @@ from xearth.models.cuboid.patterns import full
 
 
 def test_operations_of_the_published_sevir_network():
-    """GFLOP of the reference, counted there; the last update of global vectors is not done here."""
+    """GFLOP of the reference, counted there.
+
+    Its encoder takes 41.3 with global vectors and 33.0 without; here the last update of the
+    vectors is left out, and queries to them cost a map of 8 vectors instead of one of all cells.
+    """
     parts = {part.name: part.flops / 1e9 for part in EarthformerConfig.sevir().describe().parts}
     assert parts["final_decoder"] == pytest.approx(316.2, abs=0.05)
     assert parts["initial_encoder"] == pytest.approx(57.0, abs=0.05)
     assert parts["decoder"] == pytest.approx(32.1, abs=0.05)
-    assert 39.0 < parts["encoder"] < 41.3
+    assert 33.0 < parts["encoder"] < 35.0
 
 
 def test_a_network_counted_by_hand():
