@@ -9,11 +9,15 @@ A message names the object, what was expected, what was found and the remedy.
 
 from __future__ import annotations
 
+import sys
+import warnings
+
 __all__ = [
     "AxisError",
     "CheckpointError",
     "ConfigError",
     "ConstraintError",
+    "DataTypeError",
     "DiscoveryWarning",
     "GridMismatchError",
     "LeadError",
@@ -28,6 +32,7 @@ __all__ = [
     "UnitsWarning",
     "XearthError",
     "XearthWarning",
+    "warn",
 ]
 
 
@@ -41,6 +46,10 @@ class AxisError(XearthError, ValueError):
 
 class TimeAxisError(XearthError, ValueError):
     """The time axis cannot be used: irregular step, gap in the only window, no such time."""
+
+
+class DataTypeError(XearthError, TypeError):
+    """The data are of a kind that cannot be used: text, dates, a Dataset where one field fits."""
 
 
 class UnitsError(XearthError, ValueError):
@@ -101,3 +110,11 @@ class TimeAxisWarning(XearthWarning):
 
 class UnitsWarning(XearthWarning):
     """Units were absent or converted in a way the user should know of."""
+
+
+def warn(message: str, category: type[XearthWarning]) -> None:
+    """Warn the line outside xearth that led here, so that Python shows each line once."""
+    level, frame = 1, sys._getframe(0)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("xearth."):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)

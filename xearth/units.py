@@ -43,8 +43,11 @@ Values = TypeVar("Values")
 
 # What CF files write and pint does not know, as data.
 _DEFINITIONS = (
-    "@alias degree_Celsius = deg_C = Celsius = degrees_Celsius",
-    "@alias kelvin = deg_K = Kelvin",
+    "@alias degree_Celsius = deg_C = degree_C = degrees_C = degreesC = degree_c = degrees_c",
+    "@alias degree_Celsius = Celsius = degrees_Celsius = degrees_celsius",
+    "@alias kelvin = deg_K = degree_K = degrees_K = degreesK = degree_kelvin = Kelvin",
+    "@alias degree_Fahrenheit = deg_F = degree_F = degrees_F = degreesF = degrees_fahrenheit",
+    "@alias degree_Fahrenheit = Fahrenheit = degree_fahrenheit = degrees_Fahrenheit",
     "@alias meter = gpm",
     "degrees_north = degree = _ = degree_north = degrees_N = degree_N = degreesN = degreeN",
     "degrees_east = degree = _ = degree_east = degrees_E = degree_E = degreesE = degreeE",
@@ -60,6 +63,8 @@ _SPELLINGS = {
     "fraction": "dimensionless",
     "unitless": "dimensionless",
     "(0 - 1)": "dimensionless",
+    "(0-1)": "dimensionless",
+    "0-1": "dimensionless",
     "1e-3": "permille",
     "1E-3": "permille",
     "0.001": "permille",
@@ -204,7 +209,7 @@ def parse(unit: str) -> pint.Unit:
 
 def _reason(error: Exception) -> str:
     text = str(error).strip().splitlines()
-    return text[0].rstrip(".") if text else type(error).__name__
+    return text[0].rstrip(".") if text else "it is no product of units"
 
 
 def compatible(a: str, b: str) -> bool:

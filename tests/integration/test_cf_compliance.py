@@ -333,3 +333,39 @@ def test_climpred_accepts_what_is_read_back(starts: list[int], tmp_path: Path) -
     theirs = found.valid_time.transpose("init", "lead").values
     stamps = [[str(v)[:10] for v in row] for row in theirs]
     assert stamps == fc.valid_time.values.astype("M8[D]").astype(str).tolist()
+
+
+def test_levels_stacked_members_and_undecoded_packing(tmp_path: Path, strict: Check) -> None:
+    time = pd.date_range("2000-01-01", periods=3, freq="MS")
+    depth = ("depth", [5.0, 10.0], {"standard_name": "depth", "units": "m", "positive": "down"})
+    coords = {"depth": depth, "time": ("time", time), **LATLON}
+    level = xr.DataArray(np.ones((2, 3, 5, 5)), coords, (*coords,), "to", SST)
+    to_cf(level, tmp_path / "levels.nc")
+    strict(tmp_path / "levels.nc")
+    assert xr.open_dataset(tmp_path / "levels.nc").to.dims == ("time", "depth", "lat", "lon")
+
+    stacked = level.assign_coords(depth=["a", "b"]).expand_dims(version=[1, 2])
+    to_cf(stacked.stack(case=("depth", "version")), tmp_path / "cases.nc")
+    strict(tmp_path / "cases.nc")
+    back = from_cf(tmp_path / "cases.nc")
+    assert back["depth"].values.tolist() == ["a", "a", "b", "b"]
+    assert back["version"].values.tolist() == [1, 2, 1, 2]
+
+    packed = {"scale_factor": 0.5, "add_offset": -30.0, "_FillValue": np.uint8(255)}
+    radar = level.isel(depth=0, drop=True).astype("u1").assign_attrs(DBZ | packed)
+    radar[0, 0, 0] = 255
+    to_cf(radar, tmp_path / "radar.nc")
+    strict(tmp_path / "radar.nc")
+    values = from_cf(tmp_path / "radar.nc")["to"].values
+    assert np.isnan(values[0, 0, 0])
+    assert (values.ravel()[1:] == -29.5).all()
+
+
+def test_attributes_of_any_kind_are_written(tmp_path: Path, strict: Check) -> None:
+    day = np.datetime64("2000-01-01")
+    da = xr.DataArray(np.ones(3), {"time": ("time", months("datetime64", 3))}, ("time",), "sst")
+    da.attrs = {**SST, "made": day, "days": np.array([day]), "nested": {"a": 1}, "flag": True}
+    to_cf(da, tmp_path / "odd.nc")
+    strict(tmp_path / "odd.nc")
+    found = from_cf(tmp_path / "odd.nc")["sst"].attrs
+    assert (found["made"], found["flag"]) == ("2000-01-01", "true")

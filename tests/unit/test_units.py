@@ -257,3 +257,18 @@ def test_application_registry_is_left_alone_and_pint_is_lazy() -> None:
         "assert u.registry() is not before"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("spelling", "unit"),
+    [
+        *[(s, "degC") for s in ("degree_C", "degrees_C", "degreesC", "degree_c", "celsius")],
+        *[(s, "K") for s in ("degree_K", "degrees_K", "degK", "degree_kelvin", "Kelvin")],
+        *[(s, "degF") for s in ("deg_F", "degree_F", "degrees_F", "fahrenheit", "Fahrenheit")],
+        ("(0-1)", "1"),
+        ("0-1", "1"),
+    ],
+)
+def test_spellings_of_udunits(spelling: str, unit: str) -> None:
+    assert parse(spelling) == parse(unit)
+    assert affine(spelling, unit) == (1.0, 0.0)

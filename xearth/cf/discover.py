@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import xarray as xr
 
-from ..errors import AxisError, DiscoveryWarning
+from ..errors import AxisError, DataTypeError, DiscoveryWarning, warn
 from .clues import BARE_NAMES, WEAK, Clue, clues
 
 __all__ = ["Axes", "discover"]
@@ -80,7 +79,8 @@ def discover(
 
     Attributes decide: ``standard_name``, then ``axis``, ``units``, ``_CoordinateAxisType``, then
     a dtype of dates. Bare names (``lat``, ``nav_lon``, ``x`` ...) and plain ``degrees`` come last
-    and are reported by a `DiscoveryWarning`. No value of ``obj`` is read or computed.
+    and are reported by a `DiscoveryWarning` where they are required. No value of ``obj`` is read
+    or computed.
 
     Parameters
     ----------
@@ -99,6 +99,8 @@ def discover(
     AxisError
         A required axis is missing, or two coordinates claim one axis; the message lists the
         candidates with what speaks for each, and the remedy.
+    DataTypeError
+        ``obj`` is no DataArray or Dataset.
 
     Examples
     --------
@@ -117,14 +119,17 @@ def discover(
     ('t', 'j', 'i')
     """
     axes = find_axes(obj, {"time": time, "lat": lat, "lon": lon}, require)
-    weak = [note for note in axes.notes if note.endswith(_WEAK_END)]
-    if weak:
-        warnings.warn(
-            f"{_label(obj)}: {'; '.join(weak)}. Set CF attributes to be sure.",
-            DiscoveryWarning,
-            stacklevel=2,
-        )
+    warn_of_weak(obj, axes, [k for kind in require for k in {kind, *_SYNONYMS[kind]}])
     return axes
+
+
+def warn_of_weak(obj: xr.DataArray | xr.Dataset, axes: Axes, kinds: Iterable[str]) -> None:
+    """Say which of some axes were found by a weak hint."""
+    kinds = set(kinds)
+    notes = [note for note in axes.notes if note.endswith(_WEAK_END)]
+    weak = [note for note in notes if note.split(":")[0] in kinds]
+    if weak:
+        warn(f"{_label(obj)}: {'; '.join(weak)}. Set CF attributes to be sure.", DiscoveryWarning)
 
 
 def find_axes(
@@ -159,6 +164,11 @@ class _Search:
     """One look at an object: its candidates, and the choice among them."""
 
     def __init__(self, obj: xr.DataArray | xr.Dataset, given: Mapping[str, str | None]) -> None:
+        if not isinstance(obj, xr.DataArray | xr.Dataset):
+            raise DataTypeError(
+                f"Expected an xarray DataArray or Dataset, found {type(obj).__name__}. Label it: "
+                "xr.DataArray(values, dims=..., coords=...)."
+            )
         self.obj = obj
         self.given = {kind: name for kind, name in given.items() if name is not None}
         for kind, name in self.given.items():

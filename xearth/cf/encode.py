@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from cf_xarray.criteria import coordinate_criteria
 
-from ..errors import AxisError, DiscoveryWarning, UnitsError
+from ..errors import AxisError, DiscoveryWarning, UnitsError, warn
 from ..units import compatible, is_difference
 from .attrs import temperature_metadata
 from .calendars import EPOCH, SECONDS, Calendar
-from .clues import is_dates
+from .clues import clues, is_dates
 from .discover import Axes, find_axes
 from .layout import COLLAPSED_ATTRS
 from .packing import packing
@@ -67,6 +68,7 @@ def encode(ds: xr.Dataset, axes: Axes) -> xr.Dataset:
     for kind in ("lat", "lon"):
         _mark_horizontal(ds, getattr(axes, kind), kind)
     _mark_rows(ds, axes)
+    _mark_levels(ds)
     if axes.time is not None and is_dates(ds[axes.time].variable):
         ds[axes.time].attrs.setdefault("standard_name", "time")
     ds = _members_collapsed(_cell_methods(ds))
@@ -138,13 +140,10 @@ def _grid_mapping_of_all(ds: xr.Dataset) -> None:
 def _forgotten(name: str, key: str, words: list[str]) -> None:
     """Warn of a lost grid mapping; lost bounds and ancillaries can be done without."""
     if key == "grid_mapping":
-        import warnings
-
-        warnings.warn(
+        warn(
             f"{name!r} names grid_mapping {words}, which is not among its coordinates, so the "
             "file goes without it. Open the source with decode_coords='all' to keep it.",
             DiscoveryWarning,
-            stacklevel=5,
         )
 
 
@@ -167,6 +166,16 @@ def _mark_rows(ds: xr.Dataset, axes: Axes) -> None:
     for dim, letter in ((axes.y, "Y"), (axes.x, "X")):
         if dim is not None and dim in ds.coords and dim not in (axes.lat, axes.lon):
             ds[dim].attrs.setdefault("axis", letter)
+
+
+def _mark_levels(ds: xr.Dataset) -> None:
+    """Mark the vertical axis, which goes before rows and columns."""
+    for dim in ds.dims:
+        if dim in ds.coords and set(clues(str(dim), ds[dim].variable)) == set():
+            criteria = coordinate_criteria["vertical"]
+            attrs = ds[dim].attrs
+            if any(attrs.get(key) in values for key, values in criteria.items()):
+                attrs.setdefault("axis", "Z")
 
 
 def _cell_methods(ds: xr.Dataset) -> xr.Dataset:
@@ -298,7 +307,7 @@ def _clean(attrs: dict[Any, Any]) -> None:
             attrs.pop(key)
         elif isinstance(value, bool | np.bool_):
             attrs[key] = str(value).lower()
-        elif not isinstance(value, str | int | float | list | tuple | np.ndarray | np.generic):
+        elif np.asarray(value).dtype.kind not in "iufSU":
             attrs[key] = str(value)
     units = attrs.get("units")
     if attrs.get("units_metadata", "").startswith("temperature") and units is not None:

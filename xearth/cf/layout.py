@@ -125,7 +125,9 @@ def _labels_aside(ds: xr.Dataset) -> xr.Dataset:
     labels = [d for d in ds.dims if d in ds.coords and ds[d].dtype.kind in "OUST"]
     labels = [d for d in labels if not is_dates(ds[d].variable)]
     for dim in labels:
-        ds = ds.reset_index(dim).rename_vars({dim: f"{dim}{LABEL}"})
+        ds = ds.reset_index(dim)  # of several levels, each stays as a coordinate
+        if dim in ds.coords:
+            ds = ds.rename_vars({dim: f"{dim}{LABEL}"})
     return ds
 
 

@@ -7,14 +7,106 @@ a forecast that leaves the packed range is an error, never a wrapped number.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from ..errors import MissingDataError
+from ..errors import DataTypeError, MissingDataError
 
 _FILL = {"float32": np.float32(9.969209968386869e36), "float64": 9.969209968386869e36}
+_MISSING = ("_FillValue", "missing_value")
+_SCALING = ("scale_factor", "add_offset")
+_COUNTED = ("valid_min", "valid_max", "valid_range", "actual_range")  # in packed numbers
+
+
+def fill_values(attrs: Mapping[str, Any]) -> tuple[float, ...]:
+    """Return the numbers that mean "missing" according to the attributes of undecoded data.
+
+    Examples
+    --------
+    >>> fill_values({"_FillValue": np.uint8(255), "units": "1"})
+    (255,)
+    """
+    found: list[float] = []
+    for key in _MISSING:
+        if key in attrs:
+            found += [v for v in np.ravel(attrs[key]).tolist() if v not in found]
+    return tuple(found)
+
+
+def decoded(da: xr.DataArray) -> xr.DataArray:
+    """Return one field as numbers: packed integers unpacked, declared fill values as NaN.
+
+    For data opened without decoding (``mask_and_scale=False``), which keep their packing in the
+    attributes. Lazy data stay lazy.
+
+    Parameters
+    ----------
+    da : DataArray
+
+    Returns
+    -------
+    DataArray
+        ``da`` itself where nothing is packed; else float64 (floats keep their dtype).
+
+    Raises
+    ------
+    DataTypeError
+        It is no DataArray.
+
+    Examples
+    --------
+    >>> packed = xr.DataArray(
+    ...     np.array([5, 255], dtype="uint8"),
+    ...     dims="x",
+    ...     attrs={"scale_factor": 0.5, "_FillValue": 255},
+    ... )
+    >>> decoded(packed).values
+    array([2.5, nan])
+    """
+    if not isinstance(da, xr.DataArray):
+        names = list(da.data_vars) if isinstance(da, xr.Dataset) else []
+        found = f"a Dataset with {names}" if names else type(da).__name__
+        raise DataTypeError(
+            f"Expected one field as a DataArray, found {found}. "
+            f"Select one: ds[{names[0] if names else 'name'!r}]."
+        )
+    missing = [number for number in fill_values(da.attrs) if not np.isnan(number)]
+    scaled = da.dtype.kind in "iu" and any(key in da.attrs for key in _SCALING)
+    if da.dtype.kind not in "iuf" or not (missing or scaled):
+        return da
+    found = da if da.dtype.kind == "f" else da.astype(np.float64)
+    found = found.where(~da.isin(missing)) if missing else found
+    if scaled:
+        scale, offset = (da.attrs.get(k, d) for k, d in zip(_SCALING, (1.0, 0.0), strict=True))
+        found = found * float(scale) + float(offset)
+    dropped = (*_MISSING, *((*_SCALING, *_COUNTED) if scaled else ()))
+    found.attrs = {k: v for k, v in da.attrs.items() if k not in dropped}
+    return found.rename(da.name)
+
+
+def packed_on_file(da: xr.DataArray) -> xr.DataArray:
+    """Move the packing of undecoded integers from the attributes to the encoding, as xarray does.
+
+    Parameters
+    ----------
+    da : DataArray
+
+    Returns
+    -------
+    DataArray
+        ``da`` itself where the attributes hold no scale or offset.
+    """
+    if da.dtype.kind not in "iu" or not any(key in da.attrs for key in _SCALING):
+        return da
+    found = decoded(da)
+    if np.result_type(da.dtype, np.float32) == np.float32 and da.dtype.itemsize <= 2:
+        found = found.astype(np.float32)
+    kept = {k: da.attrs[k] for k in (*_MISSING, *_SCALING) if k in da.attrs}
+    found.encoding = {**da.encoding, **kept, "dtype": da.dtype}
+    return found
 
 
 def packing(da: xr.DataArray) -> dict[str, Any]:

@@ -93,6 +93,10 @@ class TimeAxis:
         None when there is a single stamp.
     ordinals : numpy.ndarray of int64, shape (N,)
         Steps since the earliest stamp, one per stamp; equal for repeated stamps.
+    microseconds : numpy.ndarray of int64, shape (N,)
+        Stamps as microseconds since 1970-01-01 in their own calendar.
+    style : Style
+        How monthly stamps lie in their months.
 
     Examples
     --------
@@ -108,6 +112,7 @@ class TimeAxis:
     calendar: str
     step: Step | None
     ordinals: np.ndarray
+    microseconds: np.ndarray = field(repr=False)
     style: Style = field(repr=False)
 
     @classmethod
@@ -152,15 +157,10 @@ class TimeAxis:
         stamps = values[first]
         step, ordinals = _understand(name, calendar, stamps, unique)
         style = Style.of(calendar, unique, calendar.months(stamps))
-        return cls(name, values, calendar.name, step, ordinals[back].astype(np.int64), style)
+        return cls(name, values, calendar.name, step, ordinals[back].astype(np.int64), u, style)
 
     def __len__(self) -> int:
         return int(self.values.size)
-
-    @cached_property
-    def microseconds(self) -> np.ndarray:
-        """Stamps as int64 microseconds since 1970-01-01 in their own calendar, shape (N,)."""
-        return self.style.calendar.encode(self.values)
 
     @cached_property
     def order(self) -> np.ndarray:

@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ..errors import AxisError, MissingDependencyError, SourceError, TimeAxisError
+from ..errors import DataTypeError, MissingDependencyError, SourceError, TimeAxisError
 from .attrs import append_history
 from .calendars import DAY, Calendar
 from .clues import is_dates
 from .dates import undecoded
-from .discover import discover, find_axes
+from .discover import KINDS, find_axes, warn_of_weak
 from .encode import CONVENTIONS, encode, legal_names, time_encoding
 from .layout import from_file_layout, to_file_layout
-from .packing import guarded, unpacked
+from .packing import guarded, packed_on_file, unpacked
 from .timeaxis import Step, TimeAxis
 
 __all__ = ["from_cf", "to_cf"]
@@ -91,8 +91,10 @@ def to_cf(
     """
     target = _target(path)
     ds = _dataset(obj)
+    ds = ds.assign({name: packed_on_file(v).variable for name, v in ds.data_vars.items()})
     ds.attrs = _global_attrs(ds, history, attributes)
-    axes = discover(ds, require=())
+    axes = find_axes(ds)
+    warn_of_weak(ds, axes, [k for k in KINDS if getattr(axes, k) in ds.coords])
     laid = legal_names(to_file_layout(ds, axes))
     on_file = find_axes(laid)
     step = _step(laid)
@@ -191,7 +193,7 @@ def _dataset(obj: xr.DataArray | xr.Dataset) -> xr.Dataset:
     if isinstance(obj, xr.Dataset):
         return obj.copy()
     if not isinstance(obj, xr.DataArray):
-        raise AxisError(
+        raise DataTypeError(
             f"to_cf takes a DataArray or Dataset; got {type(obj).__name__}. Label it first."
         )
     name = obj.name if obj.name is not None else obj.attrs.get("standard_name", "data")

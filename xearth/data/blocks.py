@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from ..cf.packing import fill_values
 from .grid import Grid
 from .layout import compute
-from .masks import fill_values, static_mask, valid_mask
+from .masks import static_mask, valid_mask
 
 __all__ = ["Source"]
 

@@ -115,7 +115,7 @@ class Grid:
         ------
         AxisError
             If rows and columns cannot be told, or a coordinate has missing values.
-        TypeError
+        DataTypeError
             If the data are not numbers.
         """
         axes = axes if axes is not None else discover(obj, require=("y", "x"))

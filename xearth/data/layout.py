@@ -16,7 +16,7 @@ import numpy as np
 import xarray as xr
 
 from ..cf.discover import Axes
-from ..errors import AxisError
+from ..errors import AxisError, DataTypeError
 
 if TYPE_CHECKING:
     import torch
@@ -115,7 +115,7 @@ def channels(obj: xr.DataArray | xr.Dataset, axes: Axes) -> tuple[Channel, ...]:
     ------
     AxisError
         If no variable lies on the rows and columns.
-    TypeError
+    DataTypeError
         If a field holds what a tensor cannot (dates, text, complex or extended floats).
     """
     if isinstance(obj, xr.DataArray):
@@ -144,12 +144,12 @@ def check_numeric(variable: xr.DataArray) -> None:
 
     Raises
     ------
-    TypeError
+    DataTypeError
         If the dtype is not bool, integer or floating of at most 64 bits.
     """
     dtype = variable.dtype
     if dtype.kind not in "biuf" or dtype.itemsize > 8:
-        raise TypeError(
+        raise DataTypeError(
             f"{variable.name!r}: expected numbers (bool, integer, float up to 64 bits), found "
             f"dtype {dtype}. Convert it, for example with .astype('float64') or, for time "
             "differences, / np.timedelta64(1, 's')."
@@ -198,12 +198,12 @@ def compute(arrays: Sequence[Any]) -> Iterator[np.ndarray]:
 
     Raises
     ------
-    TypeError
+    DataTypeError
         If an array is of another kind: turning it into numpy could drop units or fill zeros.
     """
     for array in arrays:
         if not isinstance(array, np.ndarray) and not type(array).__module__.startswith("dask."):
-            raise TypeError(
+            raise DataTypeError(
                 f"data: expected a numpy or Dask array, found {type(array).__module__}."
                 f"{type(array).__name__}. Convert it first, for example with .pint.dequantify() or "
                 ".as_numpy()."
@@ -230,7 +230,7 @@ def torch_dtype(dtype: Any) -> torch.dtype | None:
 
     Raises
     ------
-    TypeError
+    DataTypeError
         If torch has no such dtype.
 
     Examples
@@ -245,7 +245,7 @@ def torch_dtype(dtype: Any) -> torch.dtype | None:
     name = dtype if isinstance(dtype, str) else np.dtype(dtype).name
     found = getattr(torch, name, None)
     if not isinstance(found, torch.dtype):
-        raise TypeError(
+        raise DataTypeError(
             f"dtype={dtype!r}: expected a torch dtype or its name such as 'float32', found none "
             "of that name in torch."
         )

@@ -18,7 +18,7 @@ import xarray as xr
 
 from ..cf.discover import discover
 from ..cf.timeaxis import TimeAxis
-from ..errors import MissingDataError, TimeAxisError
+from ..errors import DataTypeError, MissingDataError, TimeAxisError
 from .blocks import Source
 from .grid import Grid
 from .normalize import Normalizer
@@ -152,6 +152,11 @@ class Windows:
         device: Any = None,
     ) -> None:
         axes = discover(obj)
+        if not isinstance(window, Window):
+            raise DataTypeError(
+                f"window: expected a Window, found {type(window).__name__}. Make one: "
+                "Window(history=12, horizon=18)."
+            )
         if normalizer is not None and isinstance(obj, xr.Dataset):
             obj = _selected(obj, normalizer)
         self.window = window
@@ -274,7 +279,13 @@ class Windows:
 
     def _numbers(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """Return window numbers as int64, from 0."""
-        numbers = np.asarray(indices, dtype=np.int64).ravel()
+        numbers = np.ravel(indices)
+        if numbers.size and numbers.dtype.kind not in "iu":
+            raise IndexError(
+                f"window numbers: expected whole numbers from 0 to {self._count - 1}, found dtype "
+                f"{numbers.dtype}. Take the positions of a mask with np.flatnonzero(mask)."
+            )
+        numbers = numbers.astype(np.int64)
         low, high = (numbers.min(), numbers.max()) if numbers.size else (0, 0)
         if low < -self._count or high >= self._count:
             raise IndexError(

@@ -7,29 +7,11 @@ of floating data; packed integers keep their own fill value, which only the mask
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 
 from ..errors import MissingDataError
 
-__all__ = ["fill", "fill_values", "require_valid", "restore", "static_mask", "valid_mask"]
-
-
-def fill_values(attrs: Mapping[str, Any]) -> tuple[float, ...]:
-    """Return the numbers that mean "missing" according to the attributes of undecoded data.
-
-    Examples
-    --------
-    >>> fill_values({"_FillValue": np.uint8(255), "units": "1"})
-    (255,)
-    """
-    found: list[float] = []
-    for key in ("_FillValue", "missing_value"):
-        if key in attrs:
-            found += [v for v in np.ravel(attrs[key]).tolist() if v not in found]
-    return tuple(found)
+__all__ = ["fill", "require_valid", "restore", "static_mask", "valid_mask"]
 
 
 def valid_mask(values: np.ndarray, fill_values: tuple[float, ...] = ()) -> np.ndarray:

@@ -20,7 +20,8 @@ from functools import reduce
 import numpy as np
 import xarray as xr
 
-from .masks import fill_values, valid_mask
+from ..cf.packing import fill_values
+from .masks import valid_mask
 
 __all__ = ["Moments", "moments_of", "tasks"]
 

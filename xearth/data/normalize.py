@@ -125,7 +125,7 @@ class Normalizer:
         ------
         MissingDataError
             If a variable has no valid value, or an infinite one.
-        TypeError
+        DataTypeError
             If a variable is not numeric.
 
         Examples

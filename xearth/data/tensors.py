@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from ..cf.packing import fill_values
 from ..errors import GridMismatchError, MissingDataError
 from .grid import Grid
 from .layout import torch_dtype
-from .masks import fill, fill_values, static_mask, valid_mask
+from .masks import fill, static_mask, valid_mask
 
 if TYPE_CHECKING:
     import torch
@@ -107,7 +108,7 @@ def to_tensor(
     ------
     AxisError
         If rows and columns cannot be told.
-    TypeError
+    DataTypeError
         If the data are not numbers.
     MissingDataError
         If floating data hold a fill value that was not decoded to NaN.

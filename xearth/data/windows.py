@@ -8,14 +8,12 @@ observed step) reads the steps :math:`t-h+1, \dots, t` and is asked for
 
 from __future__ import annotations
 
-import sys
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..cf.timeaxis import TimeAxis
-from ..errors import TimeAxisError, TimeAxisWarning
+from ..errors import TimeAxisError, TimeAxisWarning, warn
 
 __all__ = ["Window"]
 
@@ -153,19 +151,7 @@ class Window:
         if not axis.is_sorted:
             facts.append("stamps not sorted: windows follow the order of time")
         if facts:
-            warnings.warn(
-                f"time axis {axis.name!r}: {'; '.join(facts)}.",
-                TimeAxisWarning,
-                stacklevel=_callers_level(),
-            )
-
-
-def _callers_level() -> int:
-    """Return the stack level, seen from the function above, of the first line outside xearth."""
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("xearth."):
-        level, frame = level + 1, frame.f_back
-    return level
+            warn(f"time axis {axis.name!r}: {'; '.join(facts)}.", TimeAxisWarning)
 
 
 def _span(axis: TimeAxis) -> str:

@@ -12,7 +12,6 @@ offset.
 
 from __future__ import annotations
 
-import warnings
 from typing import Literal
 
 import numpy as np
@@ -21,8 +20,16 @@ import xarray as xr
 from ..cf.attrs import anomaly_attrs
 from ..cf.discover import discover
 from ..cf.forecast_coords import valid_time
+from ..cf.packing import decoded
 from ..cf.timeaxis import TimeAxis
-from ..errors import ConfigError, MissingDataError, TimeAxisError, TimeAxisWarning
+from ..errors import (
+    ConfigError,
+    GridMismatchError,
+    MissingDataError,
+    TimeAxisError,
+    TimeAxisWarning,
+    warn,
+)
 from ..units import convert_array
 
 __all__ = ["anomaly", "climatology"]
@@ -80,11 +87,12 @@ def climatology(
         raise ConfigError(
             f"frequency must be one of {', '.join(map(repr, _NAMES))}; found {frequency!r}."
         )
+    da = decoded(da)
     time = str(discover(da, require=("time",)).time)
     axis = TimeAxis.from_array(da[time])
     positions, period = _base_positions(axis, base)
     part = da.isel({time: positions})
-    _check_groups(da, part, time, frequency, warn=base is not None)
+    _check_groups(da, part, time, frequency, named=base is not None)
     clim = part.groupby(f"{time}.{frequency}").mean(time, dtype=np.float64)
     if da.chunks is not None:
         clim = clim.chunk({frequency: -1})
@@ -130,6 +138,8 @@ def anomaly(
     ------
     ConfigError
         Both ``clim`` and ``base`` were given, or ``clim`` has no month or dayofyear.
+    GridMismatchError
+        ``clim`` is on another grid.
     MissingDataError
         ``clim`` lacks a month (day) of ``da``.
 
@@ -142,6 +152,7 @@ def anomaly(
     >>> nino34.attrs["units_metadata"], nino34.attrs["base_period"]
     ('temperature: difference', '1991-01/2020-12')
     """
+    da = decoded(da)
     if clim is None:
         clim = climatology(da, base=base, frequency=frequency)
     elif base is not None:
@@ -149,7 +160,7 @@ def anomaly(
             f"anomaly takes a climatology or a base period; found both (base = {base!r}). The "
             f"climatology given names its own base: {clim.attrs.get('base_period')!r}."
         )
-    kinds = [name for name in _NAMES if name in clim.dims]
+    kinds = [name for name in _NAMES if name in decoded(clim).dims]
     if len(kinds) != 1:
         raise ConfigError(
             f"a climatology has the dim 'month' or 'dayofyear'; found {clim.dims}. Make it with "
@@ -165,6 +176,7 @@ def anomaly(
             f"the climatology of {da.name!r} lacks {kind} {absent.tolist()}, which the data "
             "have. Use a base period with all of them."
         )
+    clim = _on_labels_of(da, clim, kind)
     own = clim.sel({kind: keys.reset_coords(drop=True)}).drop_vars(kind)
     if da.chunks is not None:
         own = own.chunk(da.chunksizes)
@@ -173,6 +185,31 @@ def anomaly(
     departure.attrs = anomaly_attrs(da.attrs, f"{_NAMES[kind]} means of {period}")
     departure.attrs["base_period"] = period
     return departure.rename(da.name)
+
+
+def _on_labels_of(da: xr.DataArray, clim: xr.DataArray, kind: str) -> xr.DataArray:
+    """Return the climatology in the order of the labels of ``da``, which must be its own."""
+    for dim in clim.dims:
+        if dim == kind:
+            continue
+        if dim not in da.dims:
+            raise GridMismatchError(
+                f"the climatology has the dim {dim!r}, which the data with dims {da.dims} "
+                f"have not. Select or average over it: clim.isel({dim}=0)."
+            )
+        if dim not in da.indexes or dim not in clim.indexes:
+            continue
+        mine, its = da.indexes[dim], clim.indexes[dim]
+        if not mine.equals(its):
+            if mine.size != its.size or not mine.isin(its).all():
+                apart = [str(v) for v in mine.symmetric_difference(its)[:4]]
+                raise GridMismatchError(
+                    f"the climatology and {da.name!r} differ along {dim!r}: {its.size} against "
+                    f"{mine.size} labels, for example {apart}. Make the climatology from data on "
+                    "the same grid, or select the common part of both."
+                )
+            clim = clim.sel({dim: mine})
+    return clim
 
 
 def _times(da: xr.DataArray) -> xr.DataArray:
@@ -188,6 +225,11 @@ def _base_positions(axis: TimeAxis, base: Base | None) -> tuple[np.ndarray, str]
     if base is None:
         positions = axis.order
     else:
+        if not isinstance(base, slice) and (isinstance(base, str) or len(base) != 2):
+            raise ConfigError(
+                f"a base period is its first and last time, such as ('1991', '2020'); found "
+                f"{base!r}. Give both."
+            )
         span = base if isinstance(base, slice) else slice(*base)
         positions = axis.select(span)
         _refuse_beyond(axis, span)
@@ -214,7 +256,7 @@ def _refuse_beyond(axis: TimeAxis, span: slice) -> None:
 
 
 def _check_groups(
-    da: xr.DataArray, part: xr.DataArray, time: str, frequency: str, *, warn: bool
+    da: xr.DataArray, part: xr.DataArray, time: str, frequency: str, *, named: bool
 ) -> None:
     known, counts = np.unique(getattr(part[time].dt, frequency).values, return_counts=True)
     absent = np.setdiff1d(getattr(da[time].dt, frequency).values, known)
@@ -223,11 +265,10 @@ def _check_groups(
             f"the base period of {da.name!r} has no {frequency} {absent.tolist()}, which the "
             "record has. Choose a longer base period."
         )
-    if warn and frequency == "month" and counts.min() != counts.max():
-        warnings.warn(
+    if named and frequency == "month" and counts.min() != counts.max():
+        warn(
             f"the base period of {da.name!r} holds {counts.min()} to {counts.max()} of each "
             f"calendar month (fewest: {known[counts == counts.min()].tolist()}): its means weigh "
             "years unequally. Choose whole years without missing months.",
             TimeAxisWarning,
-            stacklevel=3,
         )

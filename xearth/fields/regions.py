@@ -22,6 +22,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from ..cf.attrs import index_attrs
+from ..cf.packing import decoded
 from ..errors import MissingDataError, RegionError
 from .weights import lat_lon, latitude_edges, longitude_edges
 
@@ -280,6 +281,7 @@ def box_mean(obj: Obj, box: Box) -> Obj:
 
 
 def _mean(da: xr.DataArray, weights: xr.DataArray, box: Box) -> xr.DataArray:
+    da = decoded(da)
     some = weights.values > 0
     spans = (np.flatnonzero(some.any(axis=other)) for other in (1, 0))
     window = dict(zip(weights.dims, spans, strict=True))

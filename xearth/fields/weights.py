@@ -111,11 +111,29 @@ def longitude_edges(obj: Obj, name: str) -> npt.NDArray[np.float64]:
     """
     bounds = _bounds(obj, name)
     if bounds is None:
-        return _midpoint_edges(np.unwrap(np.asarray(obj[name].values, float), period=360.0), name)
+        values = np.asarray(obj[name].values, dtype=np.float64)
+        order = _eastward(values)
+        edges = np.empty((values.size, 2))
+        edges[order] = _midpoint_edges(np.unwrap(values[order], period=360.0), name)
+        return edges
     if abs(bounds[0, 1] - bounds[0, 0]) == 360.0:  # one cell around the globe
         return bounds
     width = (bounds[:, 1] - bounds[:, 0] + 180.0) % 360.0 - 180.0
     return np.stack([bounds[:, 0], bounds[:, 0] + width], axis=1)
+
+
+def _eastward(lon: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
+    """Return the order in which neighbors on the globe follow each other.
+
+    Columns that already run in one direction stay as they are; a region across the dateline
+    stored sorted (-180 ... -70, 150 ... 180) is cut at its widest gap.
+    """
+    steps = np.diff(np.unwrap(lon, period=360.0))
+    if lon.size < 2 or np.all(steps > 0) or np.all(steps < 0):
+        return np.arange(lon.size)
+    order = np.argsort(lon % 360.0, kind="stable")
+    gaps = np.diff(lon[order] % 360.0, append=lon[order[0]] % 360.0 + 360.0)
+    return np.roll(order, -(int(np.argmax(gaps)) + 1))
 
 
 def _bounds(obj: Obj, name: str) -> npt.NDArray[np.float64] | None:

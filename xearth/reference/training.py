@@ -21,6 +21,7 @@ import xarray as xr
 
 from ..cf.discover import discover
 from ..cf.forecast_coords import forecast_coords
+from ..cf.packing import decoded
 from ..cf.timeaxis import TimeAxis
 from ..errors import GridMismatchError, LeadError, MissingDataError, TimeAxisError, UnitsError
 from ..units import convert_array, is_difference
@@ -77,6 +78,7 @@ class Training:
         """
         if horizon != int(horizon) or horizon < 1:
             raise LeadError(f"horizon must be a positive number of steps; found {horizon!r}.")
+        train = decoded(train)
         time = str(discover(train, require=("time",)).time)
         axis = TimeAxis.from_array(train[time])
         _refuse_repeats(axis, train)
@@ -127,6 +129,7 @@ class Training:
         UnitsError
             Units that do not convert to those of the training data.
         """
+        history = decoded(history)
         time = str(discover(history, require=("time",)).time)
         history = _match_units(_match_grid(history, self.template, time), self.template)
         axis = TimeAxis.from_array(history[time])

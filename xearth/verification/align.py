@@ -11,6 +11,7 @@ import xarray as xr
 from ..cf.calendars import Calendar
 from ..cf.discover import discover
 from ..cf.forecast_coords import lead_unit, valid_time
+from ..cf.packing import decoded
 from ..cf.timeaxis import MONTHS, TimeAxis
 from ..errors import TimeAxisError
 
@@ -55,6 +56,7 @@ def observations_at(forecast: xr.DataArray | xr.Dataset, obs: xr.DataArray) -> x
     >>> truth.dims, bool(truth.sel(lead=2).item() == nino34.sel(time="1997-08").item())
     (('init', 'lead'), True)
     """
+    obs = decoded(obs)
     time = str(discover(obs, require=("time",)).time)
     axis = TimeAxis.from_array(obs[time])
     if axis.duplicates:

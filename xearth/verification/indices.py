@@ -20,6 +20,7 @@ import xarray as xr
 
 from ..cf.discover import discover
 from ..cf.forecast_coords import lead_steps
+from ..cf.packing import decoded
 from ..cf.timeaxis import Step, TimeAxis
 from ..errors import ConfigError, RegionError, TimeAxisError
 from ..fields.climatology import anomaly
@@ -70,12 +71,12 @@ def nino_index(da: xr.DataArray, region: str | Box = "nino34") -> xr.DataArray:
     >>> index.name, index.dims, round(float(index.sel(time="1997-12").item()), 2)
     ('nino34', ('time',), 2.6)
     """
-    box = region if isinstance(region, Box) else REGIONS.get(region)
+    box = region if isinstance(region, Box) else REGIONS.get(str(region))
     if box is None:
         raise RegionError(
             f"unknown region {region!r}: expected one of {', '.join(REGIONS)}, or a Box."
         )
-    return box_mean(da, box).rename(box.name)
+    return box_mean(decoded(da), box).rename(box.name)
 
 
 def nino12(da: xr.DataArray) -> xr.DataArray:
@@ -141,6 +142,7 @@ def relative_nino34(
     >>> index.name, round(float(index.attrs["scale"]), 2)
     ('relative_nino34', 1.55)
     """
+    da = decoded(da)
     inner, outer = box_mean(da, NINO34), box_mean(da, tropics)
     if is_difference(da.attrs):
         if base is not None:
@@ -211,6 +213,7 @@ def running_mean(
             "align must be 'trailing', or 'centered' with an odd number of months; found "
             f"{align!r} with months = {months}."
         )
+    index = decoded(index)
     longer = index if history is None else _after(history, index, months - 1)
     dim, ordinals = _monthly_ordinals(longer)
     order = np.argsort(ordinals)

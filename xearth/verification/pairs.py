@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from ..cf.attrs import score_attrs
+from ..cf.packing import decoded
 from ..errors import AxisError, GridMismatchError, UnitsError
 from ..units import convert_array, is_difference
 
@@ -26,6 +27,7 @@ def pair(forecast: xr.DataArray, obs: xr.DataArray) -> tuple[xr.DataArray, xr.Da
     UnitsError
         Only one has units, they do not convert, or one is an anomaly and the other is not.
     """
+    forecast, obs = decoded(forecast), decoded(obs)
     for dim in set(forecast.dims) & set(obs.dims):
         if dim not in forecast.coords or dim not in obs.coords:
             continue

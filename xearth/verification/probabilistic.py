@@ -29,6 +29,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from ..cf.packing import decoded
 from ..errors import AxisError, ConfigError
 from .deterministic import rmse
 from .pairs import Dims, finish, mean_over, pair, root
@@ -143,6 +144,7 @@ def spread(
     >>> spread(xr.DataArray([[1.0, 3.0], [0.0, 0.0]], dims=("init", "member"))).item()
     1.0
     """
+    forecast = decoded(forecast)
     _require_member(forecast, member)
     variance = forecast.astype(np.float64).var(member, ddof=1)
     score = root(mean_over(variance, dim, weights))

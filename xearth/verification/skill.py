@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
@@ -10,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from ..cf.discover import discover
-from ..errors import ConfigError, MissingDataError, XearthWarning
+from ..errors import ConfigError, MissingDataError, XearthWarning, warn
 from .align import observations_at
 from .deterministic import bias, correlation, mae, rmse
 from .pairs import pair
@@ -165,12 +164,11 @@ def _by_month(
 def _warn_of_targets(forecast: xr.DataArray, obs: xr.DataArray) -> None:
     mine, theirs = (da.attrs.get("target", "value of the step") for da in (forecast, obs))
     if mine != theirs:
-        warnings.warn(
+        warn(
             f"forecast {forecast.name!r} is of the {mine}, truth {obs.name!r} holds the {theirs}: "
             "the scores compare different things. Use xearth.verification.indices.running_mean "
             "on the other, or set attrs['target'] if both are the same.",
             XearthWarning,
-            stacklevel=3,
         )
 
 

@@ -14,7 +14,7 @@ import pytest
 import xarray as xr
 
 from xearth.cf.discover import Axes, discover, find_axes
-from xearth.errors import AxisError, DiscoveryWarning
+from xearth.errors import AxisError, DataTypeError, DiscoveryWarning
 
 HEADERS = json.loads(
     (Path(__file__).parents[2] / "data" / "cf" / "headers.json").read_text(encoding="utf-8")
@@ -95,7 +95,7 @@ def test_real_layouts(name: str) -> None:
     ds = from_header(name, decode_times=name != "awkward_csm_ts_365days")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        axes = discover(ds, require=())
+        axes = discover(ds, require=tuple(EXPECTED[name]))
     assert names(axes) == EXPECTED[name]
     if name in WEAK:
         assert [w.category for w in caught] == [DiscoveryWarning]
@@ -417,3 +417,29 @@ def test_nothing_is_computed() -> None:
         )
     )
     assert discover(da).lat == "lat"
+
+
+def test_weak_hints_for_axes_that_are_not_required_are_kept_to_the_notes() -> None:
+    time = pd.date_range("2000-01", periods=2, freq="MS")
+    da = xr.DataArray(np.zeros((2, 3, 4)), {"time": time}, ("time", "run", "x"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        axes = discover(da, require=("time",))
+    assert (axes.member, axes.x) == ("run", "x")
+    assert sum(note.endswith("(weak)") for note in axes.notes) == 2
+    with pytest.warns(DiscoveryWarning, match="member: 'run'") as caught:
+        discover(da, require=("member",))
+    assert "'x'" not in str(caught[0].message)
+    assert caught[0].filename == __file__  # the line to mend, so that each is shown once
+
+
+def test_rows_and_columns_need_latitude_and_longitude() -> None:
+    da = xr.DataArray(np.zeros((2, 3)), {"lat": [0.0, 1.0], "lon": [0.0, 1.0, 2.0]}, ("lat", "lon"))
+    with pytest.warns(DiscoveryWarning, match="lat: 'lat' .*lon: 'lon'"):
+        discover(da, require=("y", "x"))
+
+
+@pytest.mark.parametrize("obj", [np.zeros((2, 3)), [1.0], None])
+def test_what_has_no_labels_is_refused(obj: Any) -> None:
+    with pytest.raises(DataTypeError, match=rf"DataArray or Dataset, found {type(obj).__name__}"):
+        discover(obj)

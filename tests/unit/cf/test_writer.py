@@ -20,6 +20,7 @@ from xearth.cf.timeaxis import TimeAxis
 from xearth.cf.writer import from_cf, to_cf
 from xearth.errors import (
     AxisError,
+    DataTypeError,
     DiscoveryWarning,
     LeadError,
     MissingDataError,
@@ -202,7 +203,7 @@ def test_reading_what_is_not_there_or_damaged(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_written() -> None:
-    with pytest.raises(AxisError, match="takes a DataArray or Dataset; got list"):
+    with pytest.raises(DataTypeError, match="takes a DataArray or Dataset; got list"):
         to_cf([1, 2])  # type: ignore[arg-type]
     fc = forecast([8])
     with pytest.raises(AxisError, match="both a time axis"):

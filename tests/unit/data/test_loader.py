@@ -17,6 +17,7 @@ from xearth.data.normalize import Normalizer
 from xearth.data.windows import Window
 from xearth.errors import (
     AxisError,
+    DataTypeError,
     GridMismatchError,
     MissingDataError,
     TimeAxisError,
@@ -404,3 +405,16 @@ def test_meta_device_holds_no_hidden_cpu_tensor(dtype: str) -> None:
     for tensor in (batch.x, batch.y, batch.mask_x, batch.mask_y):
         assert tensor.device.type == "meta"
     assert batch.x.dtype == torch.float32
+
+
+@pytest.mark.parametrize("numbers", [[0.5], [True, False], np.array([1.0])])
+def test_window_numbers_are_whole(numbers: object) -> None:
+    windows = Windows(field(), WINDOW)
+    with pytest.raises(IndexError, match=r"expected whole numbers .* found dtype"):
+        windows.batch(numbers)  # type: ignore[arg-type]
+    assert len(windows.batch([])) == 0
+
+
+def test_a_pair_of_numbers_is_no_window() -> None:
+    with pytest.raises(DataTypeError, match="expected a Window, found tuple"):
+        Windows(field(), (3, 2))  # type: ignore[arg-type]

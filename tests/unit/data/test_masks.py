@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from xearth.data.masks import fill, fill_values, require_valid, restore, static_mask, valid_mask
+from xearth.cf.packing import fill_values
+from xearth.data.masks import fill, require_valid, restore, static_mask, valid_mask
 from xearth.errors import MissingDataError
 
 

@@ -11,6 +11,7 @@ import xarray as xr
 from xearth.data.sources import samples
 from xearth.errors import (
     ConfigError,
+    GridMismatchError,
     MissingDataError,
     TimeAxisError,
     TimeAxisWarning,
@@ -183,3 +184,26 @@ def test_forecasts_depart_from_the_month_of_their_valid_time():
     np.testing.assert_allclose(departure, expected, rtol=1e-12)
     assert departure.dims == ("init", "lead")
     assert departure.attrs["base_period"] == "1990-01/1993-12"
+
+
+def fields(lat):
+    da = months(units="degC").expand_dims(lat=len(lat), axis=1)
+    return da.assign_coords(lat=("lat", lat, {"units": "degrees_north"}))
+
+
+def test_a_climatology_of_another_grid_is_refused_and_of_the_same_turned():
+    da = fields([-5.0, 0.0, 5.0]) * xr.DataArray([1.0, 2.0, 3.0], dims="lat")
+    da.attrs["units"] = "degC"
+    clim = climatology(da)
+    xr.testing.assert_identical(anomaly(da, clim[:, ::-1]), anomaly(da, clim))
+    for other in (clim[:, :2], clim.assign_coords(lat=clim.lat + 0.2)):
+        with pytest.raises(GridMismatchError, match=r"differ along 'lat': . against 3 labels"):
+            anomaly(da, other)
+    with pytest.raises(GridMismatchError, match="has the dim 'lat', which the data"):
+        anomaly(da.isel(lat=0), clim)
+
+
+@pytest.mark.parametrize("base", ["1990", ("1990",), ("1990", "1991", "1992")])
+def test_a_base_period_has_two_ends(base):
+    with pytest.raises(ConfigError, match="first and last time"):
+        climatology(months(), base=base)

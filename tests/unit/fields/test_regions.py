@@ -307,3 +307,13 @@ def test_cells_may_widen_along_the_grid():
     edges = latitude_edges(grid(lat, np.arange(0, 360, 5.0)), "lat")
     np.testing.assert_allclose(edges[1:, 0], edges[:-1, 1], rtol=1e-12)
     np.testing.assert_allclose(edges[1:, 0], (lat[1:] + lat[:-1]) / 2, rtol=1e-12)
+
+
+def test_a_region_across_the_dateline_stored_sorted_is_the_same_region():
+    sst = samples.open("oisst").isel(time=[0, 1]).load()
+    turned = sst.assign_coords(lon=("lon", (sst.lon.values + 180) % 360 - 180, EAST)).sortby("lon")
+    assert turned.lon[0] < -170
+    assert turned.lon[-1] > 170
+    for box in (NINO34, NINO4):  # Nino4 lies on both sides
+        xr.testing.assert_allclose(box_mean(turned, box), box_mean(sst, box), rtol=1e-12)
+    xr.testing.assert_allclose(cell_area(turned).sum(), cell_area(sst).sum(), rtol=1e-12)

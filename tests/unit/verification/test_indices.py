@@ -211,3 +211,8 @@ def test_kaplan_and_oisst_see_the_same_nino34():
     kaplan = nino34(samples.open("kaplan_sst")).sel(time=slice("1981-11", "2003-12"))
     oisst = anomaly(samples.open("oisst_nino34")).sel(time=kaplan.time)
     assert np.corrcoef(kaplan, oisst)[0, 1] == pytest.approx(0.989, abs=0.003)
+
+
+def test_regions_are_names_or_boxes():
+    with pytest.raises(RegionError, match="unknown region"):
+        nino_index(samples.open("kaplan_sst"), ["nino34"])
