@@ -16,10 +16,11 @@ import xarray as xr
 from xearth.data.sources import samples
 from xearth.data.windows import Window
 from xearth.forecasting.firstguess import LinearGuess
-from xearth.forecasting.fit import config_for_data, fit
+from xearth.forecasting.fit import fit
 from xearth.forecasting.forecaster import NetworkForecaster
 from xearth.forecasting.io import load
 from xearth.forecasting.recipe import Recipe
+from xearth.models.config import EarthformerConfig
 from xearth.models.config_parts import ConvStem, Dropout
 from xearth.models.heads import LowRankGaussian
 from xearth.reference.climatology import Climatology
@@ -58,7 +59,7 @@ RECIPE = Recipe(
 
 def train(sst: xr.DataArray, recipe: Recipe) -> NetworkForecaster:
     """Return the forecaster of a recipe."""
-    config = config_for_data(
+    config = EarthformerConfig.for_data(
         sst,
         WINDOW,
         like="icar_enso",

@@ -30,15 +30,19 @@ if TYPE_CHECKING:
     from .data.windows import Window
     from .fields.climatology import anomaly, climatology
     from .fields.regions import NINO3, NINO4, NINO12, NINO34, TROPICS, Box, box_mean
+    from .forecasting.firstguess import LinearGuess
     from .forecasting.fit import fit
     from .forecasting.forecaster import NetworkForecaster, forecast
     from .forecasting.hindcast import hindcast
     from .forecasting.io import load
+    from .forecasting.recipe import Recipe
     from .models.config import EarthformerConfig
     from .models.earthformer import Earthformer
+    from .models.heads import LowRankGaussian, Point
     from .reference.climatology import Climatology
     from .reference.lim import LIM
     from .reference.persistence import DampedPersistence, Persistence
+    from .training.options import TrainOptions
     from .units import Q
     from .verification.align import observations_at
     from .verification.deterministic import bias, correlation, mae, rmse
@@ -57,15 +61,19 @@ _HOMES = {
     "data.windows": ("Window",),
     "fields.climatology": ("anomaly", "climatology"),
     "fields.regions": ("NINO3", "NINO4", "NINO12", "NINO34", "TROPICS", "Box", "box_mean"),
+    "forecasting.firstguess": ("LinearGuess",),
     "forecasting.fit": ("fit",),
     "forecasting.forecaster": ("NetworkForecaster", "forecast"),
     "forecasting.hindcast": ("hindcast",),
     "forecasting.io": ("load",),
+    "forecasting.recipe": ("Recipe",),
     "models.config": ("EarthformerConfig",),
     "models.earthformer": ("Earthformer",),
+    "models.heads": ("LowRankGaussian", "Point"),
     "reference.climatology": ("Climatology",),
     "reference.lim": ("LIM",),
     "reference.persistence": ("DampedPersistence", "Persistence"),
+    "training.options": ("TrainOptions",),
     "units": ("Q",),
     "verification.align": ("observations_at",),
     "verification.deterministic": ("bias", "correlation", "mae", "rmse"),
@@ -91,10 +99,15 @@ __all__ = [
     "Earthformer",
     "EarthformerConfig",
     "Grid",
+    "LinearGuess",
+    "LowRankGaussian",
     "NetworkForecaster",
     "Normalizer",
     "Persistence",
+    "Point",
     "Q",
+    "Recipe",
+    "TrainOptions",
     "Window",
     "XearthError",
     "XearthWarning",

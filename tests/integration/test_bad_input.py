@@ -27,10 +27,11 @@ from xearth.errors import (
     UnitsError,
     XearthError,
 )
-from xearth.forecasting.fit import config_for_data, fit
+from xearth.forecasting.fit import fit
 from xearth.forecasting.forecaster import forecast
 from xearth.forecasting.io import load
 from xearth.forecasting.recipe import Recipe
+from xearth.models.config import EarthformerConfig
 from xearth.models.heads import LowRankGaussian
 from xearth.training.options import TrainOptions
 
@@ -74,7 +75,7 @@ def model(data):
         head=LowRankGaussian(2),
         options=TrainOptions(epochs=1, batch_size=16, progress=False, accelerator="cpu"),
     )
-    config = config_for_data(data, WINDOW, base_units=16)
+    config = EarthformerConfig.for_data(data, WINDOW, base_units=16)
     return fit(config, data, window=WINDOW, recipe=recipe)
 
 

@@ -13,7 +13,7 @@ from ..cf.discover import discover
 from ..cf.writer import to_cf
 from ..data.windows import Window
 from ..errors import ConfigError, TimeAxisError
-from ..forecasting.fit import config_for_data, fit
+from ..forecasting.fit import fit
 from ..forecasting.io import load
 from ..forecasting.recipe import Recipe
 from .demo import run_demo
@@ -52,6 +52,7 @@ def info(arguments: argparse.Namespace) -> None:
 
 def train(arguments: argparse.Namespace) -> None:
     """Train a network on a file and save it."""
+    from ..models.config import EarthformerConfig
     from ..models.heads import LowRankGaussian, Point
 
     output = _with_suffix(writable(arguments.output), (".safetensors",), "--output")
@@ -66,7 +67,8 @@ def train(arguments: argparse.Namespace) -> None:
         name=output.stem,
     )
     forecaster = fit(
-        config_for_data(field, window, like=arguments.like, **changes), learn, window=window,
+        EarthformerConfig.for_data(field, window, like=arguments.like, **changes), learn,
+        window=window,
         validation=choose, epochs=arguments.epochs, seed=arguments.seed, recipe=recipe,
     )  # fmt: skip
     forecaster.save(output)

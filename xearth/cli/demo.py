@@ -19,7 +19,7 @@ from ..cf.timeaxis import TimeAxis
 from ..cf.writer import to_cf
 from ..data.sources import samples
 from ..data.windows import Window
-from ..forecasting.fit import config_for_data, fit
+from ..forecasting.fit import fit
 from ..forecasting.hindcast import hindcast
 from ..forecasting.io import load
 from ..forecasting.recipe import Recipe
@@ -170,11 +170,12 @@ def _number(value: float) -> str:
 
 def _short_training(sst: xr.DataArray, epochs: int) -> str:
     """Train a small network on every fourth window, with a progress bar; say what came out."""
+    from ..models.config import EarthformerConfig
     from ..models.heads import LowRankGaussian
 
     begin = time.monotonic()
     short = fit(
-        config_for_data(sst, WINDOW, like="icar_enso", base_units=16), sst,
+        EarthformerConfig.for_data(sst, WINDOW, like="icar_enso", base_units=16), sst,
         window=dataclasses.replace(WINDOW, stride=4), validation=slice("1982-01", "1989-12"),
         epochs=epochs, recipe=Recipe(head=LowRankGaussian(8), season=True, name="short"),
     )  # fmt: skip

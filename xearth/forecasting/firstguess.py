@@ -283,6 +283,12 @@ def _leave_out(
     guesses = np.empty((len(PENALTIES), *p.shape))
     for start, stop in pairwise(edges):
         kept = np.r_[0 : max(start - reach, 0), min(stop + reach, N) : N]
+        if kept.size == 0:
+            raise ConfigError(
+                f"LinearGuess(blocks={blocks}): {N} windows of {reach} steps overlap so much that "
+                "nothing is left when one stretch of time is held out. Give a longer training "
+                "period, or fit without a first guess (guess=None)."
+            )
         ridge = _Ridge(features[kept], p[kept])
         for i, penalty in enumerate(PENALTIES):
             guesses[i, start:stop] = np.einsum(

@@ -28,58 +28,7 @@ if TYPE_CHECKING:
     from ..models.config import EarthformerConfig
     from ..training.trainer import Trained
 
-__all__ = ["config_for_data", "fit", "frame_shape"]
-
-
-def frame_shape(obj: xr.DataArray | xr.Dataset) -> tuple[int, int, int]:
-    """Return rows, columns and variables (H, W, C) of labelled data.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> frame_shape(xr.DataArray(
-    ...     np.zeros((2, 3)), dims=("lat", "lon"),
-    ...     coords={"lat": ("lat", [10, 0], {"units": "degrees_north"}),
-    ...             "lon": ("lon", [0, 10, 20], {"units": "degrees_east"})}))
-    (2, 3, 1)
-    """
-    grid = Grid.from_array(obj)
-    return (*grid.shape, len(grid.channels))
-
-
-def config_for_data(
-    data: xr.DataArray | xr.Dataset, window: Window, *, like: str = "icar_enso", **changes: Any
-) -> EarthformerConfig:
-    """Size a published set-up for the grid of ``data``.
-
-    Parameters
-    ----------
-    data : DataArray or Dataset
-    window : Window
-        Its history and horizon become the frames of input and target.
-    like : str
-        Name of a published set-up, as for ``EarthformerConfig.for_shape``.
-    **changes
-        Fields of the configuration to set otherwise.
-
-    Returns
-    -------
-    EarthformerConfig
-        With one input and one target channel per variable; :func:`fit` adds those of the season
-        and of the head.
-
-    Examples
-    --------
-    >>> from xearth.data.sources import samples
-    >>> config = config_for_data(samples.open("kaplan_sst"), Window(12, 18), base_units=32)
-    >>> config.input_shape, config.target_shape
-    ((12, 12, 22, 1), (18, 12, 22, 1))
-    """
-    from ..models.config import EarthformerConfig
-
-    size = frame_shape(data)
-    shapes = ((window.history, *size), (window.horizon, *size))
-    return EarthformerConfig.for_shape(like, *shapes, **changes)
+__all__ = ["fit"]
 
 
 def fit(
@@ -133,10 +82,10 @@ def fit(
 
     Examples
     --------
-    >>> from xearth.data.sources import samples
+    >>> from xearth import EarthformerConfig, samples
     >>> sst = samples.open("kaplan_sst").sel(time=slice("1950", "1951"), lat=slice(-5, 5))
     >>> w = Window(history=2, horizon=2)
-    >>> config = config_for_data(sst, w, base_units=16)
+    >>> config = EarthformerConfig.for_data(sst, w, base_units=16)
     >>> model = fit(config, sst, window=w, epochs=1, progress=False)
     >>> model.forecast(sst, init="1951-06").sizes["lead"]
     2

@@ -11,12 +11,11 @@ Source: key tables of the published checkpoints.
 from __future__ import annotations
 
 import json
-import os
-import pickle
-import tempfile
+import uuid
 from collections.abc import Iterable, Mapping
 from os import PathLike
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -173,7 +172,7 @@ def read_official(path: str | PathLike[str]) -> dict[str, Tensor]:
         raise CheckpointError(f"there is no file {path}; give the path of a .pt or .ckpt file")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except (UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(
             f"cannot read {path} as tensors only ({reason}). It is damaged or no checkpoint; a "
@@ -280,13 +279,13 @@ def save_tensors(
         raise CheckpointError(f"there is no folder {path.parent} to write {path.name} to")
     # safetensors refuses views and shared storage; a fresh copy has neither.
     whole = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
+    # A name of our own, not mkstemp: the file keeps the permissions the user's umask gives.
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         save_file(whole, temporary, metadata={METADATA_KEY: text})
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
     return path
 
 

@@ -11,12 +11,12 @@ import contextlib
 import hashlib
 import json
 import logging
-import pickle
 import warnings
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -183,7 +183,7 @@ def _finished_or_file(
         kept = next(state for state in states.values() if "fingerprint" in state)
     except (
         EOFError, KeyError, OSError, RuntimeError, StopIteration,
-        pickle.UnpicklingError, zipfile.BadZipFile,
+        UnpicklingError, zipfile.BadZipFile,
     ) as error:  # fmt: skip
         raise CheckpointError(
             f"{path} cannot be read as the checkpoint of a training run ({error}); "

@@ -152,3 +152,10 @@ def test_arrays_that_do_not_belong_together():
     arrays["damping"] = arrays["damping"][:, :-1]
     with pytest.raises(CheckpointError, match="damping"):
         FittedGuess.restore(arrays, guess.facts())
+
+
+def test_windows_that_all_overlap_are_refused_before_training():
+    """Windows as long as the record leave nothing to learn from once a stretch is held out."""
+    x, y, season = windows(oscillation(steps=16)[0])
+    with pytest.raises(ConfigError, match="overlap"):
+        LinearGuess(components=1, lags=(0,), blocks=2).fit(x, y, season=season, area=AREA)

@@ -19,7 +19,7 @@ from xearth.errors import (
     UnitsError,
 )
 from xearth.forecasting.firstguess import LinearGuess
-from xearth.forecasting.fit import config_for_data, fit, frame_shape
+from xearth.forecasting.fit import fit
 from xearth.forecasting.inputs import Reader, year_fraction
 from xearth.forecasting.io import load
 from xearth.forecasting.recipe import Recipe
@@ -35,7 +35,7 @@ QUICK = TrainOptions(epochs=1, batch_size=16, progress=False, accelerator="cpu")
 
 
 def config(data, **changes):
-    return config_for_data(data, WINDOW, base_units=16, **changes)
+    return EarthformerConfig.for_data(data, WINDOW, base_units=16, **changes)
 
 
 def quick(data, *, window=WINDOW, recipe=None, **kwargs):
@@ -190,7 +190,7 @@ def test_nan_loss_names_the_inits(field):
 
 
 def test_sizes(field):
-    assert frame_shape(field) == (4, 6, 1)
+    assert field.earthformer.frame_shape == (4, 6, 1)
     sized = config(field)
     assert isinstance(sized, EarthformerConfig)
     assert sized.input_shape == (3, 4, 6, 1)
