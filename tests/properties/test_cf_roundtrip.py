@@ -66,7 +66,7 @@ def forecasts(
     return xr.DataArray(values, dims=dims, coords=ds.coords, name="field", attrs=attrs)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=35)
 @given(fc=forecasts(), order=st.randoms(use_true_random=False))
 def test_in_memory(fc: xr.DataArray, order: Any) -> None:
     dims = list(fc.dims)
@@ -74,7 +74,7 @@ def test_in_memory(fc: xr.DataArray, order: Any) -> None:
     xr.testing.assert_identical(from_cf(to_cf(fc.transpose(*dims)))["field"], fc)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=10)
 @given(fc=forecasts(), suffix=st.sampled_from([".nc", ".nc", ".zarr"]))
 def test_through_a_file(fc: xr.DataArray, suffix: str) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -15,7 +15,7 @@ from xearth.testing.strategies import DTYPES, cf_arrays, cf_datasets
 
 pytestmark = pytest.mark.filterwarnings("ignore::xearth.errors.DiscoveryWarning")
 LOOSE = settings(
-    max_examples=60,
+    max_examples=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
     database=None,
@@ -58,7 +58,7 @@ def test_dask_is_one_graph(da: xr.DataArray) -> None:
     assert back.chunks == da.chunks
 
 
-@settings(LOOSE, max_examples=40)
+@settings(LOOSE, max_examples=25)
 @given(cf_arrays())
 def test_canonical_orientation_by_labels(da: xr.DataArray) -> None:
     """The second route: xarray's own sorting by latitude and by longitude on the circle."""
@@ -85,7 +85,7 @@ def test_canonical_orientation_by_labels(da: xr.DataArray) -> None:
     np.testing.assert_array_equal(labeled.mask.numpy()[..., 0], ~missing)
 
 
-@settings(LOOSE, max_examples=40)
+@settings(LOOSE, max_examples=25)
 @given(cf_arrays())
 def test_json_keeps_the_horizontal_grid(da: xr.DataArray) -> None:
     grid = Grid.from_array(da).horizontal()

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::xearth.errors.DiscoveryWarning"
 
 
 @settings(
-    max_examples=40,
+    max_examples=25,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
     database=None,
