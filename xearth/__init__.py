@@ -1,4 +1,4 @@
-"""xearth: labelled Earth-system forecasts and an honest verdict on them.
+"""xearth: labeled Earth-system forecasts and an honest verdict on them.
 
 Importing the package registers the ``.earthformer`` accessor on
 :class:`xarray.DataArray` and :class:`xarray.Dataset`, and costs no more than importing xarray:

@@ -31,7 +31,7 @@ __all__ = ["DataArrayAccessor", "DatasetAccessor", "Plots"]
 
 
 class _Accessor:
-    """What labelled arrays and datasets share.
+    """What labeled arrays and datasets share.
 
     Nothing happens at construction: xarray caches accessors while attributes change.
     """

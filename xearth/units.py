@@ -371,7 +371,7 @@ def is_difference(attrs: Mapping[str, Any]) -> bool:
 
 
 def convert_array(da: xr.DataArray, target: str) -> xr.DataArray:
-    """Convert a labelled field, values and attributes together.
+    """Convert a labeled field, values and attributes together.
 
     Parameters
     ----------

@@ -1,1 +1,1 @@
-"""CF conventions: what a labelled object is, and how a forecast is written."""
+"""CF conventions: what a labeled object is, and how a forecast is written."""

@@ -1,4 +1,4 @@
-"""Say in words what was understood of a labelled object: axes, grid, calendar, gaps, units."""
+"""Say in words what was understood of a labeled object: axes, grid, calendar, gaps, units."""
 
 from __future__ import annotations
 

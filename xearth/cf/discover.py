@@ -1,4 +1,4 @@
-"""Find the axes of a labelled field: by CF attributes first, by names last and said so."""
+"""Find the axes of a labeled field: by CF attributes first, by names last and said so."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _REMEDIES: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Axes:
-    """The axes of a labelled field.
+    """The axes of a labeled field.
 
     Parameters
     ----------

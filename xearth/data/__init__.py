@@ -1,1 +1,1 @@
-"""Labelled fields to tensors and back: grids, statistics, windows, batches."""
+"""Labeled fields to tensors and back: grids, statistics, windows, batches."""

@@ -1,4 +1,4 @@
-"""Blocks: stretches of time read from labelled data into canonical arrays, decoded on the way.
+"""Blocks: stretches of time read from labeled data into canonical arrays, decoded on the way.
 
 A `Source` knows where each variable goes in an array (*others, T, H, W, C) and by which affine
 map. Floating data arrive as float32 with missing cells 0; packed integers of one dtype stay as
@@ -28,7 +28,7 @@ _BLOCK = 2**26
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """Labelled data with the way into a canonical array.
+    """Labeled data with the way into a canonical array.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-r"""Grid: all that is needed to come back from a tensor to the labelled array.
+r"""Grid: all that is needed to come back from a tensor to the labeled array.
 
 A tensor (N, T, H, W, C) shows rows south to north and columns west to east; the Grid remembers
 how the array was stored (dims, coordinates, attributes, encoding, orientation, chunks), so that
@@ -51,7 +51,7 @@ _TOLERANCE = 0.01
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Grid:
-    """Geometry and layout of a labelled field; make one with `Grid.from_array`.
+    """Geometry and layout of a labeled field; make one with `Grid.from_array`.
 
     Parameters
     ----------
@@ -352,7 +352,7 @@ class Grid:
         return variable.transpose(*channel.dims)
 
     def to_array(self, tensor: torch.Tensor, mask: np.ndarray | None = None) -> Any:
-        """Return the labelled object of a tensor (N, T, H, W, C): the inverse of `to_tensor`.
+        """Return the labeled object of a tensor (N, T, H, W, C): the inverse of `to_tensor`.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""What is horizontal about a labelled object: rulers, order of rows and columns, grid mapping."""
+"""What is horizontal about a labeled object: rulers, order of rows and columns, grid mapping."""
 
 from __future__ import annotations
 

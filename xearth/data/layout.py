@@ -1,4 +1,4 @@
-"""Layout: how labelled variables lie in the axes (N, T, H, W, C) of a tensor, and back.
+"""Layout: how labeled variables lie in the axes (N, T, H, W, C) of a tensor, and back.
 
 N folds every dimension that is not time, row or column (member, init ...) in stored order,
 T is time, H the rows, W the columns, C the variables. A variable without time or without rows

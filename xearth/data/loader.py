@@ -1,4 +1,4 @@
-"""Loader: windows of labelled data as batches of tensors.
+"""Loader: windows of labeled data as batches of tensors.
 
 Data that fit the memory budget are decoded once into one array; a batch is then a copy of
 contiguous slices into a buffer. Larger data stay where they are, and a batch is one Dask graph.
@@ -90,7 +90,7 @@ class _Buffers:
 
 
 class Windows:
-    """All windows of a labelled object, by number.
+    """All windows of a labeled object, by number.
 
     Nothing but coordinates is read before the first batch.
 

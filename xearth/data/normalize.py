@@ -205,7 +205,7 @@ class Normalizer:
         like = {"dtype": values.dtype, "device": values.device}
         return values, torch.tensor(self.center, **like), torch.tensor(self.scale, **like)
 
-    # -- labelled objects -----------------------------------------------------------------------
+    # -- labeled objects -----------------------------------------------------------------------
 
     def prepare(self, obj: xr.DataArray | xr.Dataset) -> Any:
         """Return ``obj`` in the units of the statistics, lazily; the same object if it is already.

@@ -1,4 +1,4 @@
-"""Labelled object -> tensor with its mask and its way back."""
+"""Labeled object -> tensor with its mask and its way back."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class LabeledTensor:
             )
 
     def to_array(self, tensor: torch.Tensor | None = None) -> Any:
-        """Return the labelled object: of this tensor, or of ``tensor`` on the same grid.
+        """Return the labeled object: of this tensor, or of ``tensor`` on the same grid.
 
         Parameters
         ----------
@@ -82,7 +82,7 @@ class LabeledTensor:
 def to_tensor(
     obj: xr.DataArray | xr.Dataset, *, device: Any = None, dtype: Any = None
 ) -> LabeledTensor:
-    """Return a labelled object as a tensor (N, T, H, W, C) with mask and way back.
+    """Return a labeled object as a tensor (N, T, H, W, C) with mask and way back.
 
     The round trip ``to_tensor(obj).to_array()`` is exact: values bit for bit (unless ``dtype``
     asks for fewer), dims order, coordinates, attributes, encoding, name, chunk structure and

@@ -1,1 +1,1 @@
-"""Labelled fields: area weights, regions, climatologies and anomalies."""
+"""Labeled fields: area weights, regions, climatologies and anomalies."""

@@ -1,4 +1,4 @@
-"""Fit a forecaster to labelled data."""
+"""Fit a forecaster to labeled data."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def fit(
     progress: bool | None = None,
     recipe: Recipe | None = None,
 ) -> NetworkForecaster:
-    """Train networks on labelled data and return them as a forecaster.
+    """Train networks on labeled data and return them as a forecaster.
 
     Statistics, mask, first guess and weights come from the training period alone; no training
     window shares a step with the validation.

@@ -1,4 +1,4 @@
-r"""A trained network as a forecaster: labelled history in, labelled forecast out.
+r"""A trained network as a forecaster: labeled history in, labeled forecast out.
 
 Notation: :math:`S` networks share one configuration. Network :math:`s` reads the normalized
 history :math:`X` and gives the mean :math:`\mu_s` and factors :math:`L_{s,k}` of a low-rank
@@ -50,7 +50,7 @@ _BATCH = 16  # inits at once: small enough for a laptop, large enough to fill it
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class NetworkForecaster:
-    """One or more trained networks with all that is needed to forecast from labelled data.
+    """One or more trained networks with all that is needed to forecast from labeled data.
 
     Made by :func:`xearth.fit` and :func:`xearth.load`; kept by :meth:`save`.
 
@@ -167,7 +167,7 @@ class NetworkForecaster:
         device: Any = None,
         progress: bool = False,
     ) -> Any:
-        """Forecast from labelled data.
+        """Forecast from labeled data.
 
         Parameters
         ----------
@@ -287,7 +287,7 @@ class NetworkForecaster:
     # -- labels -----------------------------------------------------------------------------------
 
     def _label(self, values: np.ndarray, past: Histories, members: int | None) -> Any:
-        """Return normalized values (I, L[, M], H, W, C) as the labelled forecast."""
+        """Return normalized values (I, L[, M], H, W, C) as the labeled forecast."""
         coords = forecast_coords(past.axis, past.positions, values.shape[1], members=members)
         dims = ("init", "lead") if members is None else ("init", "lead", "member")
         a, b = self.normalizer.affine(past.source)
@@ -351,7 +351,7 @@ def forecast(
     leads: int | None = None,
     progress: bool = False,
 ) -> Any:
-    """Forecast from labelled data with a forecaster, a saved one or a shipped one.
+    """Forecast from labeled data with a forecaster, a saved one or a shipped one.
 
     Parameters
     ----------

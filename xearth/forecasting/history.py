@@ -1,4 +1,4 @@
-"""Labelled histories as a forecaster reads them, checked before anything is computed."""
+"""Labeled histories as a forecaster reads them, checked before anything is computed."""
 
 from __future__ import annotations
 

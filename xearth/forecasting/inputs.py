@@ -1,4 +1,4 @@
-"""From windows of labelled data to what a network reads: tensors, time of year, weights."""
+"""From windows of labeled data to what a network reads: tensors, time of year, weights."""
 
 from __future__ import annotations
 

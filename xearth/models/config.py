@@ -377,7 +377,7 @@ class EarthformerConfig:
     def for_data(
         cls, data: Any, window: Any, *, like: str = "icar_enso", **changes: Any
     ) -> EarthformerConfig:
-        """Size a published set-up for labelled data.
+        """Size a published set-up for labeled data.
 
         Parameters
         ----------

@@ -1,6 +1,6 @@
 r"""Exact composition of the linear chain "enlarge, convolve, convolve" on the small grid.
 
-A decoder stage enlarges a field by an integer factor with nearest neighbours and applies two
+A decoder stage enlarges a field by an integer factor with nearest neighbors and applies two
 3x3 convolutions with nothing nonlinear between them.  All three maps are linear, so their
 composition is one convolution of the *small* field, whose outputs are the ``s_h s_w`` pixels
 that each small pixel becomes.
@@ -19,9 +19,9 @@ a, b : 0, 1, 2
 
 On an unbounded plane ``Y[P] = b2 + sum_a W2[a] b1 + sum_{a,b} W2[a] W1[b] U[P + a + b - 2]``.
 Writing ``P = s Q + p`` (small pixel Q, phase p), the small pixel that is read is
-``Q + floor((p + a + b - 2) / s)``: at most three neighbours along an axis when ``s >= 2``,
+``Q + floor((p + a + b - 2) / s)``: at most three neighbors along an axis when ``s >= 2``,
 five when ``s = 1``.  The kernel of phase p collects ``W2[a] W1[b]`` over the taps that read
-the same neighbour.
+the same neighbor.
 
 The field is bounded, though: the second convolution sees zeros outside, while the unbounded
 ``M`` is not zero on the ring of pixels just outside.  Only the outermost pixels of Y read that
@@ -48,17 +48,17 @@ __all__ = ["Composition", "compose", "fewer_products"]
 
 
 def _width(scale: int) -> int:
-    """Small-grid neighbours read along an axis by the two kernels."""
+    """Small-grid neighbors read along an axis by the two kernels."""
     return 5 if scale == 1 else 3
 
 
 def _selection(scale: int, like: Tensor) -> Tensor:
-    """Return R (scale, 3, 3, width): one where phase p reads neighbour e through taps a and b."""
+    """Return R (scale, 3, 3, width): one where phase p reads neighbor e through taps a and b."""
     tap = torch.arange(3, device=like.device)
     phase = torch.arange(scale, device=like.device)
-    neighbour = torch.arange(_width(scale), device=like.device) - _width(scale) // 2
+    neighbor = torch.arange(_width(scale), device=like.device) - _width(scale) // 2
     read = (phase[:, None, None] + tap[:, None] + tap - 2).div(scale, rounding_mode="floor")
-    return (read[..., None] == neighbour).to(like.dtype)
+    return (read[..., None] == neighbor).to(like.dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +121,7 @@ class Composition:
 
 
 def compose(first: nn.Conv2d, second: nn.Conv2d, scale: tuple[int, int]) -> Composition:
-    """Compose "enlarge by nearest neighbours, convolve twice" into one map on the small grid.
+    """Compose "enlarge by nearest neighbors, convolve twice" into one map on the small grid.
 
     Equal, to rounding and with its gradients, to
     ``second(first(interpolate(u, scale_factor=scale, mode="nearest")))``.

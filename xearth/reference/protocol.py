@@ -11,7 +11,7 @@ __all__ = ["Forecaster"]
 
 @runtime_checkable
 class Forecaster(Protocol):
-    """Anything that turns a labelled history into a labelled forecast.
+    """Anything that turns a labeled history into a labeled forecast.
 
     Attributes
     ----------

@@ -1,1 +1,1 @@
-"""For the tests of programs that use xearth: strategies of labelled fields, and assertions."""
+"""For the tests of programs that use xearth: strategies of labeled fields, and assertions."""

@@ -15,7 +15,7 @@ __all__ = ["assert_roundtrip", "assert_same", "raise_if_dask_computes"]
 
 
 def assert_same(found: Any, expected: Any) -> None:
-    """Assert that two labelled objects agree in everything the round trip promises.
+    """Assert that two labeled objects agree in everything the round trip promises.
 
     Values bit for bit (any NaN equals any NaN), dims order, coordinates and their order, names,
     attributes, encoding, dtypes, chunks, and the indexes.

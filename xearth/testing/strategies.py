@@ -1,4 +1,4 @@
-"""Hypothesis strategies: labelled fields in all the ways the field stores them.
+"""Hypothesis strategies: labeled fields in all the ways the field stores them.
 
 Needs the extra ``test`` (hypothesis). Shapes are small; what varies is everything a round trip
 can lose: order of dims, direction of latitude, convention and cut of longitude, calendar, dtype,
@@ -143,7 +143,7 @@ def cf_arrays(
     time: bool | None = None,
     chunked: bool | None = None,
 ) -> xr.DataArray:
-    """Draw a labelled field that CF attributes describe.
+    """Draw a labeled field that CF attributes describe.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-r"""ENSO indices of labelled fields, observed or forecast.
+r"""ENSO indices of labeled fields, observed or forecast.
 
 The Nino index of a box is the area mean over it (:func:`xearth.fields.regions.box_mean`). The
 *relative* Nino3.4 index (van Oldenborgh et al. 2021, Environ. Res. Lett. 16, 044003; L'Heureux

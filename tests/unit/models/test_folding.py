@@ -112,7 +112,7 @@ def test_follows_a_change_of_weights_however_it_is_made():
 
 
 def test_kernel_of_a_threefold_scale_has_the_zero_taps_of_its_phases():
-    """Phase 0 never reads the right neighbour, phase 2 never the left one."""
+    """Phase 0 never reads the right neighbor, phase 2 never the left one."""
     composed = compose(*convolutions(2, 3, 4), (3, 3))
     kernel = composed.kernel.reshape(3, 3, 4, 2, 3, 3)
     assert composed.bias.shape == (36,)

@@ -3,7 +3,7 @@ r"""Cuboid partition: cut a grid into cuboids and put it together again.
 Let :math:`X \in \mathbb{R}^{B \times T \times H \times W \times C}` and a cuboid of size
 :math:`(b_T, b_H, b_W)`. Along an axis of length :math:`n` (a multiple of :math:`b`)
 
-* a *local* cuboid :math:`j` holds the neighbours :math:`jb, \dots, jb + b - 1`;
+* a *local* cuboid :math:`j` holds the neighbors :math:`jb, \dots, jb + b - 1`;
 * a *dilated* cuboid :math:`j` holds :math:`j, j + n/b, j + 2n/b, \dots`
 
 Cuboids are counted in (T, H, W) row-major order, and so are the cells inside a cuboid.

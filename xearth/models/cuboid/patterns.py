@@ -1,7 +1,7 @@
 r"""Patterns: which cuboids a block attends in, as plain values.
 
 A *layer* of a pattern is a cuboid size :math:`(b_T, b_H, b_W)`, one strategy letter per
-axis (``l`` local: neighbours; ``d`` dilated: every :math:`n/b`-th element) and a shift
+axis (``l`` local: neighbors; ``d`` dilated: every :math:`n/b`-th element) and a shift
 :math:`(s_T, s_H, s_W)`. A self-attention pattern is a tuple of such layers, a
 cross-attention pattern a tuple of :class:`CrossLayer`. Functions such as :func:`axial` size
 a pattern for a grid :math:`(T, H, W)`.
