@@ -319,9 +319,12 @@ def _understand(
         return None, np.zeros(1, np.int64)
     m = calendar.months(stamps)
     if _is_monthly(calendar, u, m):
-        base = _base(np.diff(m))
+        found = np.diff(m)
+        base = _base(found)
+        if (found % base).any() and not (found % found.min()).any():
+            base = int(found.min())  # most months are missing, as in a record of winters
         unit, count = ("years", base // 12) if base % 12 == 0 else ("months", base)
-        step, found = Step(int(count), unit), np.diff(m)
+        step = Step(int(count), unit)
         multiples, rest = np.divmod(found, base)
         odd = rest != 0
     else:

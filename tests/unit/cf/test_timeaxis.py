@@ -206,6 +206,13 @@ def test_winters_only() -> None:
     assert [n for _, _, n in found.gaps] == [9, 9]
 
 
+def test_a_record_with_more_months_missing_than_not() -> None:
+    stamps = pd.date_range("2000-01-01", periods=20, freq="MS")
+    found = axis(stamps[[0, 2, 4, 6, 8, 15, 16, 17]])
+    assert found.step == Step(1, "months")
+    assert found.runs()[-1] == (5, 8)
+
+
 def test_jitter_of_a_radar_clock() -> None:
     stamps = pd.date_range("2000-01-01", periods=30, freq="5min").values.copy()
     stamps[::3] += np.timedelta64(2, "s")
