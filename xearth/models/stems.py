@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from .cuboid.patterns import Shape3
 from .cuboid.settings import Padding
-from .folding import compose, fewer_products
+from .folding import compose, worth_composing
 from .layers import PatchMerging3D, Upsample3D, activation, from_frames, to_frames
 from .pieces import in_pieces
 
@@ -69,7 +69,7 @@ def _enlargement(
     (h, w), (H, W) = shape, upsample.size
     if H % h == 0 and W % w == 0:
         first, second, scale = upsample.conv, cast("nn.Conv2d", block[0]), (H // h, W // w)
-        if fewer_products(first, second, scale, count * h * w):
+        if worth_composing(first, second, scale, count * h * w):
             chain, rest = compose(first, second, scale), block[1:]
             return lambda frames: rest(chain(frames))
     return lambda frames: block(upsample.frames(frames))
