@@ -205,7 +205,8 @@ class FeedForward(nn.Module):
             h = self.activation(self.ffn_1_gate(n)) * self.ffn_1(n)
         h = self.ffn_2(dropout(h, self.drop, self.training))
         h = dropout(h, self.drop, self.training)
-        return x + h if self.pre_norm else self.layer_norm(x + h)
+        h = h.add_(x)
+        return h if self.pre_norm else self.layer_norm(h)
 
 
 class PositionEmbedding(nn.Module):

@@ -100,7 +100,7 @@ class SelfBlock(_Recomputing):
         for k, attention in enumerate(self.attn_l):
             wanted = update or k < last
             change, change_g = self._run(attention, x, g, kind="attention", update=wanted)
-            x = x + change
+            x = change.add_(x)  # a tensor of its own: no fresh memory for the sum
             if g is not None and change_g is not None:
                 g = g + change_g
             if self.settings.inter_ffn or k == last:
@@ -172,7 +172,7 @@ class CrossBlock(_Recomputing):
         """Transform x: (B, T, H, W, C) given mem: (B, T_mem, H, W, C), g: (B, G, ratio * C)."""
         last = len(self.attn_l) - 1
         for k, attention in enumerate(self.attn_l):
-            x = x + self._run(attention, x, mem, g, kind="attention")
+            x = self._run(attention, x, mem, g, kind="attention").add_(x)
             if self.settings.inter_ffn or k == last:
                 x = self._run(self.ffn_l[k if self.settings.inter_ffn else 0], x, kind="ffn")
         return x
