@@ -200,8 +200,10 @@ def worth_composing(
     --------
     >>> from torch import nn
     >>> first, second = nn.Conv2d(64, 64, 3, padding=1), nn.Conv2d(64, 16, 3, padding=1)
-    >>> worth_composing(first, second, (3, 3), 128 * 128), worth_composing(first, second, (1, 1), 99)
-    (True, False)
+    >>> worth_composing(first, second, (3, 3), 128 * 128)
+    True
+    >>> worth_composing(first, second, (1, 1), 99)
+    False
     """
     if first.weight.is_meta or not (_plain(first) and _plain(second)):
         return False
