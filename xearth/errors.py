@@ -21,8 +21,10 @@ __all__ = [
     "DiscoveryWarning",
     "GridMismatchError",
     "LeadError",
+    "LeakageWarning",
     "MissingDataError",
     "MissingDependencyError",
+    "ProtocolError",
     "RegionError",
     "SourceError",
     "TimeAxisError",
@@ -84,6 +86,10 @@ class ConstraintError(XearthError, ValueError):
     """A constraint cannot be understood or met."""
 
 
+class ProtocolError(XearthError, ValueError):
+    """Scores of different protocols were combined, or a protocol does not fit the data."""
+
+
 class SourceError(XearthError, OSError):
     """A data file is missing, corrupt, or not of the expected layout."""
 
@@ -102,6 +108,10 @@ class XearthWarning(UserWarning):
 
 class DiscoveryWarning(XearthWarning):
     """An axis was found by a weak hint (a bare name, plain degrees)."""
+
+
+class LeakageWarning(XearthWarning):
+    """What is judged was seen by what is judged: a score is better than it would be in use."""
 
 
 class TimeAxisWarning(XearthWarning):
