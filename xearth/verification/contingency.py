@@ -1,0 +1,254 @@
+r"""Contingency tables of events: hits, misses, false alarms, correct negatives.
+
+======================  ================  =================
+forecast \ observed     event             no event
+======================  ================  =================
+event                   hits              false alarms
+no event                misses            correct negatives
+======================  ================  =================
+
+An event is a value ``>=`` (or, named, ``>``) the threshold, compared in the precision of the
+data: 0.7 stored in single precision reaches the threshold 0.7. Counts are 64-bit integers, so
+they add exactly, in any chunking. A pair of which one side is missing (NaN) is in none of the
+four; ``missing`` says how many there were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from ..cf.packing import decoded
+from ..errors import ConfigError
+from ..units import convert_array
+from .ensembles import Ensemble, combine_members
+from .pairs import Dims, pair, reduced_dims
+from .thresholds import Op, Thresholds, check_op, read_thresholds
+
+__all__ = ["OUTCOMES", "contingency", "count_outcomes", "events_pair", "tabulate"]
+
+Array = npt.NDArray[Any]
+
+#: Names of the four outcomes, in the order of :func:`count_outcomes`.
+OUTCOMES = ("hits", "misses", "false_alarms", "correct_negatives")
+
+_MEANING = {
+    "hits": "events forecast and observed",
+    "misses": "events observed but not forecast",
+    "false_alarms": "events forecast but not observed",
+    "correct_negatives": "pairs without an event in either",
+    "missing": "pairs of which one side is missing, counted in none of the four",
+}
+
+
+def contingency(
+    forecast: xr.DataArray,
+    obs: xr.DataArray,
+    *,
+    thresholds: Any,
+    op: Op = ">=",
+    dim: Dims = None,
+    ensemble: Ensemble | None = None,
+    member: str = "member",
+) -> xr.Dataset:
+    """Count hits, misses, false alarms and correct negatives at thresholds.
+
+    Parameters
+    ----------
+    forecast, obs : DataArray
+        Forecast and truth; the truth is converted to the units of the forecast. Dask arrays
+        stay lazy, chunked as they are.
+    thresholds : str, quantity, number, or a sequence of them
+        With units, such as ``["1 mm/h", "5 mm/h"]``; see
+        :func:`~xearth.verification.thresholds.read_thresholds`.
+    op : {">=", ">"}
+        Whether a value equal to the threshold is an event.
+    dim : name or names, optional
+        What to count over; by default all dimensions, ``()`` for none.
+    ensemble : {"mean", "matched mean", "members", "first"} or Vote, optional
+        How an ensemble is judged; has to be named for one. See
+        :mod:`xearth.verification.ensembles`.
+    member : str
+        Name of the member dimension.
+
+    Returns
+    -------
+    Dataset
+        (threshold, kept dimensions): ``hits``, ``misses``, ``false_alarms``,
+        ``correct_negatives``, int64; and ``missing`` without thresholds. Tables of different
+        data add: ``a + b``.
+
+    Raises
+    ------
+    UnitsError
+        Thresholds without units for data with units, or units that do not convert.
+    GridMismatchError
+        The labels differ.
+    ConfigError
+        An ensemble without ``ensemble``.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> f = xr.DataArray([0.0, 2.0, 6.0, 7.0], dims="x", attrs={"units": "mm h-1"})
+    >>> o = xr.DataArray([0.0, 5.0, 0.0, 9.0], dims="x", attrs={"units": "mm h-1"})
+    >>> table = contingency(f, o, thresholds="5 mm/h")
+    >>> [int(table[name].item()) for name in ("hits", "misses", "false_alarms")]
+    [1, 1, 1]
+    """
+    forecast, obs, counted = events_pair(forecast, obs, ensemble, member)
+    limits = read_thresholds(thresholds, forecast)
+    dims = [*counted, *_wanted(forecast, obs, dim, counted)]
+    return tabulate(forecast, obs, limits, check_op(op), dims)
+
+
+def events_pair(
+    forecast: xr.DataArray, obs: xr.DataArray, ensemble: Ensemble | None, member: str
+) -> tuple[xr.DataArray, xr.DataArray, list[Hashable]]:
+    """Return both with the same labels and units, in their own precision, and what is pooled.
+
+    Raises
+    ------
+    ConfigError
+        An ensemble without ``ensemble``.
+    """
+    forecast, obs = decoded(forecast), decoded(obs)
+    if ensemble is not None:
+        forecast = combine_members(forecast, ensemble, member=member)
+    elif member in forecast.dims:
+        raise ConfigError(
+            f"forecast {forecast.name!r} is an ensemble ({forecast.sizes[member]} members): say "
+            "how events of one are judged, ensemble='mean', 'members', 'matched mean', 'first' "
+            "or Vote(0.5)."
+        )
+    # The checks are on labels and attributes: they need no values, and events need the precision
+    # of the data, which a pair of float64 has not.
+    pair(*(field.copy(data=da.zeros(field.shape, chunks=-1)) for field in (forecast, obs)))
+    if "units" in forecast.attrs:
+        obs = convert_array(obs, forecast.attrs["units"])
+    return forecast, obs, [member] if member in forecast.dims else []
+
+
+def _wanted(
+    forecast: xr.DataArray, obs: xr.DataArray, dim: Dims, counted: list[Hashable]
+) -> list[Hashable]:
+    names = [*forecast.dims, *(name for name in obs.dims if name not in forecast.dims)]
+    frame = xr.DataArray(np.empty((0,) * len(names)), dims=names)
+    return [name for name in reduced_dims(frame, dim) if name not in counted]
+
+
+def tabulate(
+    forecast: xr.DataArray,
+    obs: xr.DataArray,
+    limits: Thresholds,
+    op: Op,
+    dims: list[Hashable],
+) -> xr.Dataset:
+    """Count the outcomes of an aligned pair over dimensions."""
+    names = [*forecast.dims, *(name for name in obs.dims if name not in forecast.dims)]
+    sizes: Mapping[Hashable, int] = {**obs.sizes, **forecast.sizes}
+    kept = [name for name in names if name not in dims]
+    order = [*kept, *(name for name in names if name in dims)]
+    f, o = (field.variable.transpose(*order, missing_dims="ignore") for field in (forecast, obs))
+    counts = _partial_counts(f, o, _Layout(tuple(order), len(kept)), limits.values, op)
+    counts = counts.sum(axis=tuple(range(2 + len(kept), 2 + len(order))))
+    found = {name: (("threshold", *kept), counts[k]) for k, name in enumerate(OUTCOMES)}
+    table = xr.Dataset(found).assign_coords(limits.coord().coords)
+    pairs = int(np.prod([sizes[name] for name in order[len(kept) :]], dtype=np.int64))
+    table["missing"] = tuple(kept), pairs - counts[:, 0].sum(axis=0)
+    for name, meaning in _MEANING.items():
+        table[name].attrs = {"long_name": meaning, "units": "1"}
+    coords = {
+        name: coord
+        for field in (obs, forecast)
+        for name, coord in field.coords.items()
+        if set(coord.dims) <= set(kept)
+    }
+    table = table.assign_coords(coords)
+    table.attrs = {"event": f"value {op} threshold"}
+    return table
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """All dimensions of a pair, the kept ones first."""
+
+    order: tuple[Hashable, ...]
+    kept: int
+
+    def places(self, field: xr.Variable) -> tuple[int, ...]:
+        return tuple(self.order.index(name) for name in field.dims)
+
+
+def _partial_counts(
+    f: xr.Variable, o: xr.Variable, layout: _Layout, limits: tuple[float, ...], op: Op
+) -> Any:
+    """Count in every block: (4, T, kept..., blocks of the others...)."""
+    rank = len(layout.order)
+
+    def count(x: Array, y: Array) -> Array:
+        """Return (4, T, kept..., 1...) of one block, the axes of which may be of one side only."""
+        x, y = np.broadcast_arrays(
+            *(
+                values.reshape(
+                    [dict(zip(places, values.shape, strict=True)).get(k, 1) for k in range(rank)]
+                )
+                for values, places in ((x, layout.places(f)), (y, layout.places(o)))
+            )
+        )
+        shape = x.shape[: layout.kept]
+        rows = int(np.prod(shape, dtype=np.int64))
+        counts = count_outcomes(x.reshape(rows, -1), y.reshape(rows, -1), limits, op)
+        return counts.reshape(*counts.shape[:2], *shape, *(1,) * (rank - layout.kept))
+
+    if f.chunks is None and o.chunks is None:
+        return count(f.data, o.data)
+    return da.blockwise(
+        count,
+        (-2, -1, *range(rank)),
+        da.asarray(f.data),
+        layout.places(f),
+        da.asarray(o.data),
+        layout.places(o),
+        new_axes={-2: len(OUTCOMES), -1: len(limits)},
+        adjust_chunks=dict.fromkeys(range(layout.kept, rank), 1),
+        concatenate=True,
+        dtype=np.int64,
+        meta=np.empty((0,) * (rank + 2), dtype=np.int64),
+    )
+
+
+# pixels in a piece: its masks stay in the cache
+_PIECE = 131_072
+
+
+def count_outcomes(f: Array, o: Array, limits: tuple[float, ...], op: Op) -> Array:
+    """Count the four outcomes (4, T, R) of rows of pairs (R, N), all thresholds in one sweep.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> f, o = np.array([[1.0, 3.0, np.nan]]), np.array([[2.0, 3.0, 3.0]])
+    >>> count_outcomes(f, o, (2.0,), ">=").ravel().tolist()
+    [1, 1, 0, 0]
+    """
+    reaches = np.greater_equal if op == ">=" else np.greater
+    counts = np.zeros((4, len(limits), f.shape[0]), dtype=np.int64)
+    for row, start in np.ndindex(f.shape[0], -(-f.shape[1] // _PIECE)):
+        piece = slice(start * _PIECE, (start + 1) * _PIECE)
+        x, y = f[row, piece], o[row, piece]
+        known = ~(np.isnan(x) | np.isnan(y))
+        if not known.all():
+            x, y = x[known], y[known]
+        for k, limit in enumerate(limits):
+            ahead, seen = reaches(x, limit), reaches(y, limit)
+            hits, told, events = (np.count_nonzero(mask) for mask in (ahead & seen, ahead, seen))
+            outcomes = (hits, events - hits, told - hits, x.size - told - events + hits)
+            counts[:, k, row] += outcomes
+    return counts

@@ -1,0 +1,194 @@
+"""Thresholds of events, with units.
+
+An event is a value at or above (or strictly above) a threshold. A bare 5 is 5 of what? For data
+with units a threshold therefore names its own: ``"5 mm/h"``, ``"35 dBZ"``, a pint quantity, or a
+labeled array with ``units``. It is converted once, to the units of the data; the data are not
+touched. ``"0 degC"`` is a threshold like any other.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import xarray as xr
+
+from ..errors import ConfigError, UnitsError
+from ..units import compatible, convert, is_difference
+
+__all__ = ["Op", "Thresholds", "check_op", "read_thresholds"]
+
+Op = Literal[">=", ">"]
+
+_QUANTITY = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(.*?)\s*")
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Thresholds in the units of the data: finite, ascending, each once.
+
+    Parameters
+    ----------
+    values : tuple of float
+    units : str, optional
+        None for data without units.
+
+    Raises
+    ------
+    ConfigError
+        None at all, not finite, not ascending, or repeated.
+
+    Examples
+    --------
+    >>> Thresholds((1.0, 5.0), "mm h-1").coord().threshold.attrs["units"]
+    'mm h-1'
+    """
+
+    values: tuple[float, ...]
+    units: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.values or not all(np.isfinite(self.values)):
+            raise ConfigError(
+                f"expected one or more finite thresholds; found {self.values}. Give for example "
+                "thresholds=['1 mm/h', '5 mm/h']."
+            )
+        if any(a >= b for a, b in zip(self.values, self.values[1:], strict=False)):
+            raise ConfigError(
+                f"expected ascending thresholds, each once; found {self.values}. Sort them."
+            )
+
+    def coord(self) -> xr.Dataset:
+        """Return the labels of the ``threshold`` dimension."""
+        attrs = {"long_name": "threshold of the event"}
+        if self.units is not None:
+            attrs["units"] = self.units
+        return xr.Dataset(coords={"threshold": ("threshold", np.asarray(self.values), attrs)})
+
+
+def check_op(op: str) -> Op:
+    """Return the operator of an event, ``">="`` or ``">"``.
+
+    Raises
+    ------
+    ConfigError
+        Another one.
+
+    Examples
+    --------
+    >>> check_op(">")
+    '>'
+    """
+    if op == ">=":
+        return ">="
+    if op == ">":
+        return ">"
+    raise ConfigError(
+        f"op must be '>=' (an event is a value at or above the threshold) or '>'; found {op!r}."
+    )
+
+
+def read_thresholds(thresholds: Any, data: xr.DataArray) -> Thresholds:
+    """Read thresholds and convert them to the units of the data.
+
+    Parameters
+    ----------
+    thresholds : str, quantity, number, labeled array, or a sequence of them
+        Strings are a number and a CF unit. Bare numbers only for data without units or with the
+        units ``"1"``.
+    data : DataArray
+        What is compared with them; only its attributes are read.
+
+    Returns
+    -------
+    Thresholds
+        Ascending, each once.
+
+    Raises
+    ------
+    UnitsError
+        A bare number for data with units, a unit for data without, or units that do not convert.
+    ConfigError
+        Not a number, not finite, or none at all.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> rain = xr.DataArray([0.0], dims="x", attrs={"units": "m s-1"})
+    >>> read_thresholds(["36 mm/h", "3.6 mm/h"], rain)
+    Thresholds(values=(1e-06, 1e-05), units='m s-1')
+    """
+    if isinstance(thresholds, Thresholds):
+        thresholds = xr.DataArray(
+            list(thresholds.values),
+            attrs={} if thresholds.units is None else {"units": thresholds.units},
+        )
+    found = [_to_units(*pair, data) for pair in _pairs(thresholds)]
+    units = data.attrs.get("units")
+    return Thresholds(tuple(sorted(set(found))), units)
+
+
+def _pairs(thresholds: Any) -> list[tuple[float, str | None]]:
+    """Return each threshold as a number and its unit, None for a bare number."""
+    if isinstance(thresholds, str):
+        return [_read(thresholds)]
+    if isinstance(thresholds, xr.DataArray):
+        units = thresholds.attrs.get("units")
+        return [(_number(v), units) for v in np.ravel(thresholds.values)]
+    if hasattr(thresholds, "magnitude") and hasattr(thresholds, "units"):
+        # the registry of another package: its units travel as text
+        return [(_number(v), str(thresholds.units)) for v in np.ravel(thresholds.magnitude)]
+    if isinstance(thresholds, Iterable) and not isinstance(thresholds, Mapping):
+        return [pair for item in thresholds for pair in _pairs(item)]
+    return [(_number(thresholds), None)]
+
+
+def _read(text: str) -> tuple[float, str | None]:
+    match = _QUANTITY.fullmatch(text)
+    if match is None:
+        raise ConfigError(
+            f"cannot read the threshold {text!r}: expected a number and a unit, such as '5 mm/h' "
+            "or '35 dBZ'."
+        )
+    return float(match[1]), match[2] or None
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"cannot read the threshold {value!r}: expected a number, or text such as '5 mm/h'."
+        ) from error
+
+
+def _to_units(value: float, unit: str | None, data: xr.DataArray) -> float:
+    units = data.attrs.get("units")
+    name = "the data" if data.name is None else repr(data.name)
+    if unit is None:
+        if units is not None and not _is_unitless(units):
+            raise UnitsError(
+                f"the threshold {value:g} has no unit, but {name} has the units {units!r}. "
+                f"Write '{value:g} {units}', or the unit you mean."
+            )
+        return value
+    if units is None:
+        if _is_unitless(unit):
+            return value
+        raise UnitsError(
+            f"the threshold '{value:g} {unit}' has a unit, but {name} has none. Set "
+            f"attrs['units'] of the data, for example to {unit!r}."
+        )
+    try:
+        converted = convert(value, unit, units, difference=is_difference(data.attrs))
+    except UnitsError as error:
+        raise UnitsError(f"threshold '{value:g} {unit}' for {name}: {error}") from error
+    # 36 mm/h is 1e-5 m/s, not the number beside it that a product of factors gives
+    return float(f"{converted:.15g}")
+
+
+def _is_unitless(units: str) -> bool:
+    return compatible(units, "1") and float(convert(1.0, units, "1")) == 1.0
