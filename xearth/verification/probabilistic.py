@@ -23,20 +23,33 @@ The factor is what makes the ratio 1 for members and truth drawn from the same d
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
-import numpy.typing as npt
 import xarray as xr
 
 from ..cf.packing import decoded
-from ..errors import AxisError, ConfigError
-from .deterministic import rmse
-from .pairs import Dims, finish, mean_over, pair, root
+from ..errors import ConfigError
+from .evaluate import evaluate
+from .pairs import Dims
+from .probabilistic_rows import (
+    CRPS,
+    CRPS_COMPONENTS,
+    SKILL,
+    SPREAD,
+    SPREAD_SKILL_RATIO,
+    UNBIASED_SPREAD_SKILL,
+)
 
-__all__ = ["crps_ensemble", "skill", "spread", "spread_skill_ratio"]
+__all__ = [
+    "crps_components",
+    "crps_ensemble",
+    "skill",
+    "spread",
+    "spread_skill_ratio",
+    "unbiased_spread_skill",
+]
 
-Estimator = Literal["fair", "ensemble"]
+Estimator = Literal["fair", "ensemble", "pwm"]
 
 
 def crps_ensemble(
@@ -56,8 +69,9 @@ def crps_ensemble(
         Ensemble; members that are NaN are left out, point by point.
     obs : DataArray
         Truth, converted to the units of the forecast.
-    estimator : {"fair", "ensemble"}
-        Unbiased for the ensemble size, or of the empirical distribution of the members.
+    estimator : {"fair", "ensemble", "pwm"}
+        Unbiased for the ensemble size, or of the empirical distribution of the members. The
+        estimator by probability-weighted moments, ``"pwm"``, is the same number as the fair one.
     dim : name or names, optional
         What to average over; by default all dimensions but the member's, ``()`` for none.
     weights : DataArray, optional
@@ -88,43 +102,62 @@ def crps_ensemble(
     >>> crps_ensemble(f, o, estimator="ensemble").round(4).item()
     0.6667
     """
-    if estimator not in ("fair", "ensemble"):
-        raise ConfigError(f"estimator must be 'fair' or 'ensemble'; found {estimator!r}.")
-    _require_member(forecast, member)
-    if estimator == "fair" and forecast.sizes[member] < 2:
-        raise ConfigError(
-            f"the fair CRPS needs 2 members or more; found {forecast.sizes[member]}. Use "
-            "estimator='ensemble' (of one member: the absolute error)."
-        )
-    f, o = pair(forecast, obs)
-    points: xr.DataArray = xr.apply_ufunc(
-        _crps,
-        f,
-        o,
-        input_core_dims=[[member], []],
-        kwargs={"fair": estimator == "fair"},
-        dask="parallelized",
-        output_dtypes=[np.float64],
-        dask_gufunc_kwargs={"allow_rechunk": True},
+    score = CRPS[check_estimator(estimator)]
+    return evaluate(score, forecast, obs, dim=dim, weights=weights, member=member)
+
+
+def check_estimator(estimator: str) -> Literal["ensemble", "fair"]:
+    """Return the name of an estimator of the CRPS; ``"pwm"`` is another name of ``"fair"``.
+
+    Raises
+    ------
+    ConfigError
+        Another one.
+
+    Examples
+    --------
+    >>> check_estimator("pwm")
+    'fair'
+    """
+    if estimator == "ensemble":
+        return "ensemble"
+    if estimator in ("fair", "pwm"):
+        return "fair"
+    raise ConfigError(
+        f"estimator must be 'fair' ('pwm' is the same) or 'ensemble'; found {estimator!r}."
     )
-    score = mean_over(points, dim, weights)
-    name = f"continuous ranked probability score ({estimator} estimator)"
-    return finish(score, forecast, name, 1).rename(f"crps_{estimator}")
 
 
-def _crps(x: npt.NDArray[Any], y: npt.NDArray[Any], *, fair: bool) -> npt.NDArray[np.float64]:
-    """Return the CRPS (...) of x (..., M) and y (...); NaN members are left out."""
-    known = ~np.isnan(x)
-    count = known.sum(axis=-1)
-    rank = np.arange(1, x.shape[-1] + 1)
-    # np.sort puts NaN last, behind the known members
-    ordered = np.where(rank <= count[..., None], np.sort(x, axis=-1), 0.0)
-    pairs = ((2 * rank - count[..., None] - 1) * ordered).sum(axis=-1)
-    error = np.where(known, np.abs(x - y[..., None]), 0.0).sum(axis=-1)
-    others = count - 1 if fair else count
-    with np.errstate(invalid="ignore", divide="ignore"):
-        score = error / count - pairs / (count * others)
-    return np.where(~np.isnan(y) & (others > 0), score, np.nan)
+def crps_components(
+    forecast: xr.DataArray,
+    obs: xr.DataArray,
+    *,
+    estimator: Estimator,
+    dim: Dims = None,
+    weights: xr.DataArray | None = None,
+    member: str = "member",
+) -> xr.DataArray:
+    """Return the CRPS and its parts: penalties of under- and overforecasting, minus spread.
+
+    Parameters as in :func:`crps_ensemble`.
+
+    Returns
+    -------
+    DataArray
+        With a dimension ``component``: ``"total"`` = ``"underforecast"`` + ``"overforecast"`` -
+        ``"spread"``, where the penalties are the mean excess of the truth over the members and
+        of the members over the truth.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> f = xr.DataArray([[1.0, 2.0, 4.0]], dims=("init", "member"), attrs={"units": "K"})
+    >>> o = xr.DataArray([3.0], dims="init", attrs={"units": "K"})
+    >>> crps_components(f, o, estimator="ensemble").round(4).values.tolist()
+    [0.6667, 1.0, 0.3333, 0.6667]
+    """
+    score = CRPS_COMPONENTS[check_estimator(estimator)]
+    return evaluate(score, forecast, obs, dim=dim, weights=weights, member=member)
 
 
 def spread(
@@ -145,10 +178,9 @@ def spread(
     1.0
     """
     forecast = decoded(forecast)
-    _require_member(forecast, member)
-    variance = forecast.astype(np.float64).var(member, ddof=1)
-    score = root(mean_over(variance, dim, weights))
-    return finish(score, forecast, "ensemble spread (standard deviation)", 1).rename("spread")
+    center = forecast.mean(member) if member in forecast.dims else forecast
+    center.attrs = forecast.attrs
+    return evaluate(SPREAD, forecast, center, dim=dim, weights=weights, member=member)
 
 
 def skill(
@@ -170,9 +202,7 @@ def skill(
     >>> skill(f, xr.DataArray([2.0, 2.0], dims="init")).round(4).item()
     1.4142
     """
-    _require_member(forecast, member)
-    score = rmse(forecast.mean(member), obs, dim=dim, weights=weights)
-    return finish(score, forecast, "root mean square error of the ensemble mean", 1).rename("skill")
+    return evaluate(SKILL, forecast, obs, dim=dim, weights=weights, member=member)
 
 
 def spread_skill_ratio(
@@ -197,21 +227,30 @@ def spread_skill_ratio(
     >>> spread_skill_ratio(f, o).round(1).item()
     1.0
     """
-    _require_member(forecast, member)
-    f, o = pair(forecast, obs)
-    count = f.notnull().sum(member)
-    known = o.notnull() & (count > 1)
-    count = count.where(known)
-    variance = f.var(member, ddof=1).where(known) * (count + 1) / count
-    error = ((f.mean(member) - o) ** 2).where(known)
-    score = root(mean_over(variance, dim, weights) / mean_over(error, dim, weights))
-    name = "spread over skill, times sqrt((M + 1) / M)"
-    return finish(score, forecast, name, 0).rename("spread_skill_ratio")
+    return evaluate(SPREAD_SKILL_RATIO, forecast, obs, dim=dim, weights=weights, member=member)
 
 
-def _require_member(forecast: xr.DataArray, member: str) -> None:
-    if member not in forecast.dims:
-        raise AxisError(
-            f"forecast {forecast.name!r} has no member dimension {member!r}; its dims are "
-            f"{forecast.dims}. Name it with member=..., or use a score of single forecasts."
-        )
+def unbiased_spread_skill(
+    forecast: xr.DataArray,
+    obs: xr.DataArray,
+    *,
+    dim: Dims = None,
+    weights: xr.DataArray | None = None,
+    member: str = "member",
+) -> xr.DataArray:
+    r"""Return the ratio of spread to skill that infinitely many members would have.
+
+    The part of the error that is due to the size of the ensemble is taken out of the skill
+    instead of being added to the spread:
+    :math:`\sqrt{\langle s^2 \rangle / \langle (\bar x - y)^2 - s^2 / M \rangle}`, as in
+    WeatherBench-X. NaN where the difference is not positive. Parameters as in
+    :func:`crps_ensemble`.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> f = xr.DataArray([[1.0, 3.0], [0.0, 2.0]], dims=("init", "member"))
+    >>> unbiased_spread_skill(f, xr.DataArray([4.0, 0.0], dims="init")).round(4).item()
+    1.1547
+    """
+    return evaluate(UNBIASED_SPREAD_SKILL, forecast, obs, dim=dim, weights=weights, member=member)
