@@ -15,7 +15,7 @@ from ..cf.packing import decoded
 from ..cf.timeaxis import MONTHS, TimeAxis
 from ..errors import TimeAxisError
 
-__all__ = ["observations_at"]
+__all__ = ["match", "observations_at"]
 
 # Calendars that agree on every date since 1582.
 _CIVIL = {"standard", "gregorian", "proleptic_gregorian"}
@@ -57,6 +57,40 @@ def observations_at(forecast: xr.DataArray | xr.Dataset, obs: xr.DataArray) -> x
     (('init', 'lead'), True)
     """
     obs = decoded(obs)
+    time, valid, place, known = match(forecast, obs)
+    lazy = obs.variable.transpose(time, ...).isel({time: place.ravel()}).data
+    data = lazy.reshape((*valid.shape, *lazy.shape[1:]))
+    rest = tuple(dim for dim in obs.dims if dim != time)
+    coords: dict[Any, Any] = {
+        name: coord.variable for name, coord in obs.coords.items() if time not in coord.dims
+    }
+    coords.update({name: coord.variable for name, coord in valid.coords.items()})
+    coords["valid_time"] = valid.variable
+    truth = xr.DataArray(data, coords, (*valid.dims, *rest), obs.name, obs.attrs)
+    return truth.where(xr.DataArray(known, dims=valid.dims))
+
+
+def match(
+    forecast: xr.DataArray | xr.Dataset, obs: xr.DataArray
+) -> tuple[str, xr.DataArray, npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Find the truth of each start and lead without touching any value.
+
+    Returns
+    -------
+    time : str
+        The time dimension of ``obs``.
+    valid : DataArray
+        The valid times (init, lead).
+    place : array (init, lead)
+        Position of each valid time along ``time``; anything where it is not known.
+    known : array (init, lead)
+        Whether the record holds the valid time.
+
+    Raises
+    ------
+    TimeAxisError
+        Repeated times, or an observed step that is not that of the leads.
+    """
     time = str(discover(obs, require=("time",)).time)
     axis = TimeAxis.from_array(obs[time])
     if axis.duplicates:
@@ -69,17 +103,7 @@ def observations_at(forecast: xr.DataArray | xr.Dataset, obs: xr.DataArray) -> x
     order = np.argsort(keys)
     place = order[np.searchsorted(keys, wanted, sorter=order).clip(max=keys.size - 1)]
     place = _nearest(keys, place, order, wanted)
-    known = np.abs(keys[place] - wanted) <= _tolerance(axis)
-    lazy = obs.variable.transpose(time, ...).isel({time: place.ravel()}).data
-    data = lazy.reshape((*valid.shape, *lazy.shape[1:]))
-    rest = tuple(dim for dim in obs.dims if dim != time)
-    coords: dict[Any, Any] = {
-        name: coord.variable for name, coord in obs.coords.items() if time not in coord.dims
-    }
-    coords.update({name: coord.variable for name, coord in valid.coords.items()})
-    coords["valid_time"] = valid.variable
-    truth = xr.DataArray(data, coords, (*valid.dims, *rest), obs.name, obs.attrs)
-    return truth.where(xr.DataArray(known, dims=valid.dims))
+    return time, valid, place, np.abs(keys[place] - wanted) <= _tolerance(axis)
 
 
 def _is_monthly(forecast: xr.DataArray | xr.Dataset, axis: TimeAxis) -> bool:

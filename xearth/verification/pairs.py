@@ -12,13 +12,22 @@ from ..cf.packing import decoded
 from ..errors import AxisError, GridMismatchError, UnitsError
 from ..units import convert_array, is_difference
 
-__all__ = ["Dims", "finish", "mean_over", "pair", "reduced_dims", "root"]
+__all__ = ["Dims", "finish", "mean_over", "pair", "reduced_dims", "root", "same_terms"]
 
 Dims = str | Iterable[Hashable] | None
 
 
 def pair(forecast: xr.DataArray, obs: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
     """Return both with the same labels and units, in float64, the truth converted.
+
+    Raises as :func:`same_terms`.
+    """
+    forecast, obs = same_terms(forecast, obs)
+    return forecast.astype(np.float64), obs.astype(np.float64)
+
+
+def same_terms(forecast: xr.DataArray, obs: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
+    """Return both with the same labels and units, the truth converted, precision as it is.
 
     Raises
     ------
@@ -54,7 +63,7 @@ def pair(forecast: xr.DataArray, obs: xr.DataArray) -> tuple[xr.DataArray, xr.Da
                 "one: attrs['units_metadata'] = 'temperature: difference'."
             )
         obs = convert_array(obs, units)
-    return forecast.astype(np.float64), obs.astype(np.float64)
+    return forecast, obs
 
 
 def reduced_dims(array: xr.DataArray, dim: Dims) -> list[Hashable]:
