@@ -125,6 +125,10 @@ class NetworkForecaster:
             f"{self.grid.summary()}; trained on {period}>"
         )
 
+    def __getstate__(self) -> dict[str, Any]:
+        # the networks are built again from the states: half the size when sent to a worker
+        return {key: value for key, value in self.__dict__.items() if key != "networks"}
+
     @property
     def history(self) -> int:
         """Number of steps needed up to and including the init."""
@@ -211,6 +215,42 @@ class NetworkForecaster:
         past = read_histories(self, history, init)
         values = self._run(past, members=members, seed=seed, device=device, progress=progress)
         return self._label(values[:, :count], past, members)
+
+    def outline(
+        self,
+        history: xr.DataArray | xr.Dataset,
+        *,
+        init: Any = None,
+        members: int | None = None,
+    ) -> Any:
+        """Return what :meth:`forecast` returns, with all values missing: no network runs.
+
+        The history is checked as for a forecast, that of the first init with its values.
+
+        Parameters
+        ----------
+        history, init, members
+            As for :meth:`forecast`.
+
+        Raises
+        ------
+        XearthError
+            As :meth:`forecast`.
+
+        Examples
+        --------
+        >>> import xearth
+        >>> sst = xearth.samples.open("kaplan_sst").sel(time=slice("1990", "1992"))
+        >>> shape = xearth.load("enso-small").outline(sst, members=3)
+        >>> shape.dims, bool(shape.isnull().all())
+        (('init', 'lead', 'member', 'lat', 'lon'), True)
+        """
+        self._check_members(members)
+        past = read_histories(self, history, init)
+        past.batch(slice(0, 1))
+        sizes = [len(past.positions), self.horizon] + ([] if members is None else [members])
+        shape = (*sizes, *self.grid.shape, len(self.normalizer.variables))
+        return self._label(np.full(shape, np.nan, np.float32), past, members)
 
     # -- checks -----------------------------------------------------------------------------------
 

@@ -1,12 +1,17 @@
 """Hindcasts: one forecaster, many starts, nothing computed until asked.
 
-A hindcast is a Dask array with one block for a few starts. Each block reads only the steps its
-own starts need, so a hindcast can be larger than memory and run on a cluster.
+A hindcast is a Dask array with one block for a few starts, which go through a network together.
+Each block reads only the steps its own starts need and no block needs another, so a hindcast can
+be larger than memory and run on a cluster. :mod:`xearth.forecasting.shipping` says how the
+forecaster gets there.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -16,46 +21,60 @@ from ..cf.forecast_coords import forecast_coords
 from ..cf.timeaxis import TimeAxis
 from ..data.windows import Window
 from ..errors import ConfigError, TimeAxisError
-from ..reference.protocol import Forecaster
-from .io import forecaster_of
+from ..verification.provenance import Provenance
+from .fingerprint import fingerprint
+from .forecaster import NetworkForecaster
+from .shipping import Saved, resident, saved
+
+if TYPE_CHECKING:
+    from ..reference.protocol import Forecaster
 
 __all__ = ["hindcast"]
 
+BLOCK_BYTES = 128 * 2**20  # of one block, unless a single start is larger
+BLOCK_STARTS = 16
+
 
 def hindcast(
-    history: xr.DataArray,
-    model: Any,
+    history: xr.DataArray | xr.Dataset,
+    model: Forecaster | str | Path,
     *,
     init: Any = None,
     members: int | None = None,
     seed: int = 0,
-    starts_per_block: int = 12,
-) -> xr.DataArray:
-    """Return the forecasts from many starts as one Dask-backed array.
+    starts_per_block: int | None = None,
+) -> Any:
+    """Return the forecasts from many starts, backed by Dask.
 
-    The first start is forecast right away: it checks the input before any long work and shows
-    the dimensions, coordinates and attributes of all others.
+    Labels, units and the history of the first start are checked right away, before any long
+    work; no network runs until values are asked for. (A forecaster of another kind than those of
+    xearth forecasts its first start at once, to show what its forecasts look like.)
 
     Parameters
     ----------
-    history : DataArray
-        Observed field (time, ...); Dask arrays stay lazy.
+    history : DataArray or Dataset
+        Observed field (time, ...); Dask arrays stay lazy, and each block reads what it needs.
     model : Forecaster, path or str
-        A forecaster, the path of a saved one, or the name of a shipped one.
+        A forecaster, the path of a saved one, or the name of a shipped one. With a path or a
+        name each worker loads the file itself, so every worker must see it; a forecaster in
+        memory is sent once to each worker of a cluster.
     init : slice, sequence, str or None
         Starts, each the last observed step. A slice keeps the starts in it whose history is
         complete; by default all such starts.
     members : int, optional
         Size of the ensemble; by default one forecast for each start.
     seed : int
-        Of the ensemble; a start gets the same members for any ``starts_per_block``.
-    starts_per_block : int
-        Starts of one Dask block.
+        Of the ensemble. Member k of a start is the same for any number of members, any
+        ``starts_per_block`` and whatever other starts there are.
+    starts_per_block : int, optional
+        Starts of one Dask block; by default 16, or as many as fit into 128 MiB.
 
     Returns
     -------
-    DataArray
-        (init, lead[, member], ...), as ``model.forecast`` gives it.
+    DataArray or Dataset
+        (init, lead[, member], ...), as ``model.forecast`` gives it. Its attributes say what the
+        forecaster has seen (``xearth_training_period`` ...), which one it is (``xearth_model``,
+        a fingerprint) and the seed.
 
     Raises
     ------
@@ -63,6 +82,8 @@ def hindcast(
         If ``starts_per_block`` is not a positive whole number.
     TimeAxisError
         If no start has a complete history.
+    XearthError
+        As ``model.forecast`` for the first start.
 
     Examples
     --------
@@ -71,35 +92,118 @@ def hindcast(
     >>> sst = samples.open("kaplan_sst")
     >>> model = Persistence.fit(sst.sel(time=slice("1950", "1981")), horizon=3)
     >>> hc = hindcast(sst, model, init=slice("1990-01", "1991-12"))
-    >>> hc.dims, hc.sizes["init"], hc.chunks is not None
-    (('init', 'lead', 'lat', 'lon'), 24, True)
+    >>> hc.dims, hc.sizes["init"], hc.chunks[0]
+    (('init', 'lead', 'lat', 'lon'), 24, (16, 8))
     """
-    import dask
-    import dask.array as da
-
-    if starts_per_block != int(starts_per_block) or starts_per_block < 1:
+    if starts_per_block is not None and (
+        starts_per_block != int(starts_per_block) or starts_per_block < 1
+    ):
         raise ConfigError(
             f"starts_per_block must be a positive whole number; found {starts_per_block!r}."
         )
-    forecaster = forecaster_of(model)
+    carried, forecaster = saved(model) if isinstance(model, str | Path) else (None, model)
     name = str(discover(history, require=("time",)).time)
     axis = TimeAxis.from_array(history[name])
     positions = _starts(axis, forecaster, init)
-    first = forecaster.forecast(history, init=axis.values[positions[0]], members=members, seed=seed)
-    shared = dask.delayed(forecaster, traverse=False)
-    blocks = []
-    for begin in range(0, positions.size, int(starts_per_block)):
-        chosen = positions[begin : begin + int(starts_per_block)]
-        needed = history.isel({name: _steps(axis, chosen, forecaster.history)})
-        block = shared.forecast(needed, init=axis.values[chosen], members=members, seed=seed)
-        shape = (chosen.size, *first.shape[1:])
-        blocks.append(da.from_delayed(block.data, shape, dtype=first.dtype))
-    coords = forecast_coords(axis, positions, first.sizes["lead"], members=members)
-    kept = {key: coord for key, coord in first.coords.items() if "init" not in coord.dims}
-    kept.update({key: coord for key, coord in coords.items() if key not in kept})
-    return xr.DataArray(
-        da.concatenate(blocks), coords=kept, dims=first.dims, name=first.name, attrs=first.attrs
-    )
+    plan = _Plan(history, name, axis, positions, forecaster, members, seed)
+    first = plan.outline()
+    size = int(starts_per_block or _starts_that_fit(first))
+    return plan.hindcast(first, size, forecaster if carried is None else carried)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Plan:
+    """Which starts, from which history, by which forecaster."""
+
+    history: xr.DataArray | xr.Dataset
+    time: str
+    axis: TimeAxis
+    positions: np.ndarray
+    forecaster: Any
+    members: int | None
+    seed: int
+
+    def needed(self, chosen: np.ndarray) -> Any:
+        """Return the steps that some starts look back on, lazily."""
+        return self.history.isel({self.time: _steps(self.axis, chosen, self.forecaster.history)})
+
+    def outline(self) -> Any:
+        """Return the first forecast, of networks without values."""
+        past, start = self.needed(self.positions[:1]), self.axis.values[self.positions[0]]
+        if isinstance(self.forecaster, NetworkForecaster):
+            return self.forecaster.outline(past, init=start, members=self.members)
+        return self.forecaster.forecast(past, init=start, members=self.members, seed=self.seed)
+
+    def blocks(self, size: int) -> Iterator[np.ndarray]:
+        """Return the positions of the starts of each block."""
+        for begin in range(0, self.positions.size, size):
+            yield self.positions[begin : begin + size]
+
+    def hindcast(self, first: Any, size: int, model: Saved | Any) -> Any:
+        """Return the labeled lazy forecasts, ``size`` starts in a block."""
+        import dask
+
+        shared = model if isinstance(model, Saved) else dask.delayed(model, traverse=False)
+        variables = _variables(first)
+        columns: list[list[Any]] = [[] for _ in variables]
+        for chosen in self.blocks(size):
+            made = dask.delayed(_block, nout=len(variables))(
+                shared, self.needed(chosen), self.axis.values[chosen], self.members, self.seed
+            )
+            for column, variable, part in zip(columns, variables, made, strict=True):
+                column.append((part, (chosen.size, *variable.shape[1:])))
+        fields = {
+            variable.name: self._labeled(variable, column)
+            for variable, column in zip(variables, columns, strict=True)
+        }
+        if isinstance(first, xr.DataArray):
+            return next(iter(fields.values()))
+        return xr.Dataset(fields, attrs=first.attrs)
+
+    def _labeled(self, first: xr.DataArray, column: list[Any]) -> xr.DataArray:
+        import dask.array as da
+
+        data = da.concatenate([da.from_delayed(p, shape, dtype=first.dtype) for p, shape in column])
+        leads = first.sizes["lead"]
+        coords = forecast_coords(self.axis, self.positions, leads, members=self.members)
+        kept = {key: coord for key, coord in first.coords.items() if "init" not in coord.dims}
+        kept.update({key: coord for key, coord in coords.items() if key not in kept})
+        attrs = {key: value for key, value in first.attrs.items() if key != "history"}
+        attrs |= _seen(self.forecaster, attrs).to_attrs()
+        attrs |= {"xearth_model": fingerprint(self.forecaster), "xearth_seed": int(self.seed)}
+        return xr.DataArray(data, coords=kept, dims=first.dims, name=first.name, attrs=attrs)
+
+
+def _block(
+    model: Saved | Any, history: Any, init: np.ndarray, members: int | None, seed: int
+) -> tuple[np.ndarray, ...]:
+    """Forecast the starts of one block; runs on a worker."""
+    made = resident(model).forecast(history, init=init, members=members, seed=seed)
+    return tuple(variable.values for variable in _variables(made))
+
+
+def _variables(made: Any) -> tuple[xr.DataArray, ...]:
+    return (made,) if isinstance(made, xr.DataArray) else tuple(made.data_vars.values())
+
+
+def _starts_that_fit(first: Any) -> int:
+    """Return how many starts make a block."""
+    one = sum(variable.nbytes for variable in _variables(first))
+    return int(np.clip(BLOCK_BYTES // max(one, 1), 1, BLOCK_STARTS))
+
+
+def _seen(forecaster: Any, attrs: dict[str, Any]) -> Provenance:
+    """Return what a forecaster has seen, as far as it says so."""
+    told = Provenance.from_attrs({**attrs, **getattr(forecaster, "provenance", {})})
+    training = told.training_period
+    found: dict[str, Any] = {"history": forecaster.history, "horizon": forecaster.horizon}
+    if isinstance(forecaster, NetworkForecaster):
+        found["normalization_period"] = told.normalization_period or training
+        if forecaster.width != 1.0:  # chosen where the epochs were
+            found["calibration_period"] = told.calibration_period or told.validation_period
+    if "training period" in str(attrs.get("climatology_base", "")):
+        found["climatology_base"] = training
+    return dataclasses.replace(told, **found)
 
 
 def _starts(axis: TimeAxis, forecaster: Forecaster, init: Any) -> np.ndarray:

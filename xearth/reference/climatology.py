@@ -56,7 +56,7 @@ class Climatology:
     ) -> xr.DataArray:
         """Forecast as described in :class:`~xearth.reference.protocol.Forecaster`.
 
-        Members are drawn without repetition while there are enough training years.
+        Members are drawn without repetition while there are enough training years, then anew.
         """
         starts = self.training.starts(history, init)
         normals = starts.normals(self.horizon)
@@ -81,6 +81,9 @@ class Climatology:
                     "Train on more years, or shorten the horizon."
                 )
             random = np.random.default_rng([seed, key])
-            chosen.append(random.choice(origins, members, replace=members > origins.size))
+            # whole rounds: a member is the same however many there are
+            count = max(1, -(-members // origins.size))
+            rounds = [random.permutation(origins) for _ in range(count)]
+            chosen.append(np.concatenate(rounds)[:members])
         steps = np.stack(chosen)[:, None, :] + leads[None, :, None]
         return self.training.values[steps]

@@ -209,10 +209,11 @@ class LIM:
 
     def _members(self, x: Floats, starts: Starts, members: int, seed: int) -> Floats:
         """(I, K) -> (I, L, M, K): the stochastic recursion."""
-        z = normal_draws(seed, starts, (self.horizon, members, len(self.green)))
+        # members first: a member is the same however many there are
+        z = normal_draws(seed, starts, (members, self.horizon, len(self.green)))
         state, out = np.repeat(x[:, None], members, axis=1), []
         for lead in range(self.horizon):
-            state = state @ self.green.T + z[:, lead] @ self.noise.T
+            state = state @ self.green.T + z[:, :, lead] @ self.noise.T
             out.append(state)
         return np.stack(out, axis=1)
 
