@@ -16,7 +16,6 @@ four; ``missing`` says how many there were.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import dask.array as da
@@ -27,8 +26,9 @@ import xarray as xr
 from ..cf.packing import decoded
 from ..errors import ConfigError
 from ..units import convert_array
+from .counting import Counted, Layout, count_blocks
 from .ensembles import Ensemble, combine_members
-from .pairs import Dims, pair, reduced_dims
+from .pairs import Dims, pair
 from .thresholds import Op, Thresholds, check_op, read_thresholds
 
 __all__ = ["OUTCOMES", "contingency", "count_outcomes", "events_pair", "tabulate"]
@@ -104,13 +104,14 @@ def contingency(
     """
     forecast, obs, counted = events_pair(forecast, obs, ensemble, member)
     limits = read_thresholds(thresholds, forecast)
-    dims = [*counted, *_wanted(forecast, obs, dim, counted)]
-    return tabulate(forecast, obs, limits, check_op(op), dims)
+    return tabulate(
+        forecast, obs, limits, check_op(op), Layout.of(forecast, obs, dim, pooled=counted)
+    )
 
 
 def events_pair(
     forecast: xr.DataArray, obs: xr.DataArray, ensemble: Ensemble | None, member: str
-) -> tuple[xr.DataArray, xr.DataArray, list[Hashable]]:
+) -> tuple[xr.DataArray, xr.DataArray, tuple[Hashable, ...]]:
     """Return both with the same labels and units, in their own precision, and what is pooled.
 
     Raises
@@ -132,96 +133,35 @@ def events_pair(
     pair(*(field.copy(data=da.zeros(field.shape, chunks=-1)) for field in (forecast, obs)))
     if "units" in forecast.attrs:
         obs = convert_array(obs, forecast.attrs["units"])
-    return forecast, obs, [member] if member in forecast.dims else []
-
-
-def _wanted(
-    forecast: xr.DataArray, obs: xr.DataArray, dim: Dims, counted: list[Hashable]
-) -> list[Hashable]:
-    names = [*forecast.dims, *(name for name in obs.dims if name not in forecast.dims)]
-    frame = xr.DataArray(np.empty((0,) * len(names)), dims=names)
-    return [name for name in reduced_dims(frame, dim) if name not in counted]
+    return forecast, obs, (member,) if member in forecast.dims else ()
 
 
 def tabulate(
-    forecast: xr.DataArray,
-    obs: xr.DataArray,
-    limits: Thresholds,
-    op: Op,
-    dims: list[Hashable],
+    forecast: xr.DataArray, obs: xr.DataArray, limits: Thresholds, op: Op, layout: Layout
 ) -> xr.Dataset:
-    """Count the outcomes of an aligned pair over dimensions."""
-    names = [*forecast.dims, *(name for name in obs.dims if name not in forecast.dims)]
-    sizes: Mapping[Hashable, int] = {**obs.sizes, **forecast.sizes}
-    kept = [name for name in names if name not in dims]
-    order = [*kept, *(name for name in names if name in dims)]
-    f, o = (field.variable.transpose(*order, missing_dims="ignore") for field in (forecast, obs))
-    counts = _partial_counts(f, o, _Layout(tuple(order), len(kept)), limits.values, op)
-    counts = counts.sum(axis=tuple(range(2 + len(kept), 2 + len(order))))
-    found = {name: (("threshold", *kept), counts[k]) for k, name in enumerate(OUTCOMES)}
-    table = xr.Dataset(found).assign_coords(limits.coord().coords)
-    pairs = int(np.prod([sizes[name] for name in order[len(kept) :]], dtype=np.int64))
-    table["missing"] = tuple(kept), pairs - counts[:, 0].sum(axis=0)
-    for name, meaning in _MEANING.items():
-        table[name].attrs = {"long_name": meaning, "units": "1"}
-    coords = {
-        name: coord
-        for field in (obs, forecast)
-        for name, coord in field.coords.items()
-        if set(coord.dims) <= set(kept)
-    }
-    table = table.assign_coords(coords)
-    table.attrs = {"event": f"value {op} threshold"}
-    return table
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """All dimensions of a pair, the kept ones first."""
-
-    order: tuple[Hashable, ...]
-    kept: int
-
-    def places(self, field: xr.Variable) -> tuple[int, ...]:
-        return tuple(self.order.index(name) for name in field.dims)
-
-
-def _partial_counts(
-    f: xr.Variable, o: xr.Variable, layout: _Layout, limits: tuple[float, ...], op: Op
-) -> Any:
-    """Count in every block: (4, T, kept..., blocks of the others...)."""
-    rank = len(layout.order)
+    """Count the outcomes of an aligned pair."""
 
     def count(x: Array, y: Array) -> Array:
-        """Return (4, T, kept..., 1...) of one block, the axes of which may be of one side only."""
-        x, y = np.broadcast_arrays(
-            *(
-                values.reshape(
-                    [dict(zip(places, values.shape, strict=True)).get(k, 1) for k in range(rank)]
-                )
-                for values, places in ((x, layout.places(f)), (y, layout.places(o)))
-            )
-        )
-        shape = x.shape[: layout.kept]
-        rows = int(np.prod(shape, dtype=np.int64))
-        counts = count_outcomes(x.reshape(rows, -1), y.reshape(rows, -1), limits, op)
-        return counts.reshape(*counts.shape[:2], *shape, *(1,) * (rank - layout.kept))
+        return count_outcomes(x, y, limits.values, op)
 
-    if f.chunks is None and o.chunks is None:
-        return count(f.data, o.data)
-    return da.blockwise(
-        count,
-        (-2, -1, *range(rank)),
-        da.asarray(f.data),
-        layout.places(f),
-        da.asarray(o.data),
-        layout.places(o),
-        new_axes={-2: len(OUTCOMES), -1: len(limits)},
-        adjust_chunks=dict.fromkeys(range(layout.kept, rank), 1),
-        concatenate=True,
-        dtype=np.int64,
-        meta=np.empty((0,) * (rank + 2), dtype=np.int64),
+    found = count_blocks(count, forecast, obs, layout, (len(OUTCOMES), len(limits.values)))
+    sizes: Mapping[Hashable, int] = {**obs.sizes, **forecast.sizes}
+    pairs = int(np.prod([sizes[name] for name in layout.pooled], dtype=np.int64))
+    return outcome_table(found, pairs, limits, op)
+
+
+def outcome_table(found: Counted, pairs: int, limits: Thresholds, op: Op) -> xr.Dataset:
+    """Label the counts (4, T, kept...) of so many pairs."""
+    kept, counts = found.kept, found.values
+    table = xr.Dataset(
+        {name: (("threshold", *kept), counts[k]) for k, name in enumerate(OUTCOMES)}
+        | {"missing": (kept, pairs - counts[:, 0].sum(axis=0))}
     )
+    for name, meaning in _MEANING.items():
+        table[name].attrs = {"long_name": meaning, "units": "1"}
+    table = table.assign_coords(limits.coord().coords).assign_coords(found.coords)
+    table.attrs = {"event": f"value {op} threshold"}
+    return table
 
 
 # pixels in a piece: its masks stay in the cache
