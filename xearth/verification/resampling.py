@@ -214,11 +214,12 @@ class _Draw:
         mean[np.abs(mean) <= _NOTHING * (np.abs(self.mean) + step)] = 0.0
         gradient = _gradient(finish, mean, step, n)
         variance = np.zeros(mean.shape[:2])
-        for k in range(K):
-            for j in range(k + 1):
-                second = self._average((z[..., k] * z[..., j])[..., None])[..., 0]
-                second -= shift[..., k] * shift[..., j]
-                variance += (1 if j == k else 2) * second * gradient[..., k] * gradient[..., j]
+        with np.errstate(invalid="ignore"):
+            for k in range(K):
+                for j in range(k + 1):
+                    second = self._average((z[..., k] * z[..., j])[..., None])[..., 0]
+                    second -= shift[..., k] * shift[..., j]
+                    variance += (1 if j == k else 2) * second * gradient[..., k] * gradient[..., j]
         spread = np.sqrt(np.maximum(variance, 0.0) / (self.blocks - 1))
         return _quiet(finish, n * mean), spread
 
