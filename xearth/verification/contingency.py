@@ -15,7 +15,7 @@ four; ``missing`` says how many there were.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import dask.array as da
@@ -29,6 +29,8 @@ from ..units import convert_array
 from .counting import Counted, Layout, count_blocks
 from .ensembles import Ensemble, combine_members
 from .pairs import Dims, pair
+from .tally import bound
+from .tally import contingency as sweep
 from .thresholds import Op, Thresholds, check_op, read_thresholds
 
 __all__ = ["OUTCOMES", "contingency", "count_outcomes", "events_pair", "tabulate"]
@@ -142,7 +144,7 @@ def tabulate(
     """Count the outcomes of an aligned pair."""
 
     def count(x: Array, y: Array) -> Array:
-        return count_outcomes(x, y, limits.values, op)
+        return count_outcomes(x, y, limits.values, op, kept=len(layout.kept))
 
     found = count_blocks(count, forecast, obs, layout, (len(OUTCOMES), len(limits.values)))
     sizes: Mapping[Hashable, int] = {**obs.sizes, **forecast.sizes}
@@ -164,31 +166,31 @@ def outcome_table(found: Counted, pairs: int, limits: Thresholds, op: Op) -> xr.
     return table
 
 
-# pixels in a piece: its masks stay in the cache
-_PIECE = 131_072
+# from so many pairs in a table on, one sweep for each table is the fastest
+_LONG = 1024
 
 
-def count_outcomes(f: Array, o: Array, limits: tuple[float, ...], op: Op) -> Array:
-    """Count the four outcomes (4, T, R) of rows of pairs (R, N), all thresholds in one sweep.
+def count_outcomes(
+    f: Array, o: Array, limits: Sequence[float], op: Op, *, kept: int = 0
+) -> npt.NDArray[np.int64]:
+    """Count the four outcomes (4, T, kept...) of pairs (kept..., others...).
 
     Examples
     --------
     >>> import numpy as np
-    >>> f, o = np.array([[1.0, 3.0, np.nan]]), np.array([[2.0, 3.0, 3.0]])
+    >>> f, o = np.array([1.0, 3.0, np.nan]), np.array([2.0, 3.0, 3.0])
     >>> count_outcomes(f, o, (2.0,), ">=").ravel().tolist()
     [1, 1, 0, 0]
     """
-    reaches = np.greater_equal if op == ">=" else np.greater
-    counts = np.zeros((4, len(limits), f.shape[0]), dtype=np.int64)
-    for row, start in np.ndindex(f.shape[0], -(-f.shape[1] // _PIECE)):
-        piece = slice(start * _PIECE, (start + 1) * _PIECE)
-        x, y = f[row, piece], o[row, piece]
-        known = ~(np.isnan(x) | np.isnan(y))
-        if not known.all():
-            x, y = x[known], y[known]
-        for k, limit in enumerate(limits):
-            ahead, seen = reaches(x, limit), reaches(y, limit)
-            hits, told, events = (np.count_nonzero(mask) for mask in (ahead & seen, ahead, seen))
-            outcomes = (hits, events - hits, told - hits, x.size - told - events + hits)
-            counts[:, k, row] += outcomes
+    if kept == 0 or f[(0,) * kept].size >= _LONG:
+        return np.stack(sweep(f, o, limits, op=op, keep=range(kept)))
+    axes = tuple(range(kept, f.ndim))
+    known = ~(np.isnan(f) | np.isnan(o))
+    pairs = np.count_nonzero(known, axis=axes)
+    counts = np.empty((4, len(limits), *f.shape[:kept]), dtype=np.int64)
+    for k, limit in enumerate(limits):
+        told, seen = (x >= bound(limit, x.dtype, op) for x in (f, o))
+        told, seen = told & known, seen & known
+        hits, ahead, events = (np.count_nonzero(m, axis=axes) for m in (told & seen, told, seen))
+        counts[:, k] = hits, events - hits, ahead - hits, pairs - ahead - events + hits
     return counts

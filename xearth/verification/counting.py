@@ -92,7 +92,7 @@ def count_blocks(
     Parameters
     ----------
     function : callable
-        Of forecast and truth (rows, pooled, core...), to int64 counts (new..., rows).
+        Of forecast and truth (kept..., pooled..., core...), to int64 counts (new..., kept...).
     forecast, obs : DataArray
         Each may lack dimensions of the other.
     layout : Layout
@@ -106,14 +106,12 @@ def count_blocks(
     f, o = (
         field.variable.transpose(*layout.order, missing_dims="ignore") for field in (forecast, obs)
     )
-    rank, kept, core = len(layout.order), len(layout.kept), len(layout.core)
+    rank, kept = len(layout.order), len(layout.kept)
 
     def block(x: Array, y: Array) -> Array:
         x, y = np.broadcast_arrays(layout.spread(x, f), layout.spread(y, o))
-        lead, field = x.shape[:kept], x.shape[rank - core :]
-        shape = (int(np.prod(lead)), int(np.prod(x.shape[kept : rank - core])), *field)
-        counts = function(x.reshape(shape), y.reshape(shape))
-        return counts.reshape(*new, *lead, *(1,) * (rank - kept))
+        counts = function(x, y)
+        return counts.reshape(*counts.shape, *(1,) * (rank - kept))
 
     if f.chunks is None and o.chunks is None:
         counts = block(f.data, o.data)

