@@ -18,6 +18,8 @@ Source: Gao et al. (2022), sections 3.1 and 3.2.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -89,6 +91,7 @@ class CuboidSelfAttention(nn.Module):
         self.settings, self.global_mode, self.heads = settings, global_mode, heads
         self.scale = settings.scale or (dim // heads) ** -0.5
         self.partition = Partition.fit(shape, layer)
+        self.pieces = self._pieces()
         cuboid = self.partition.cuboid
         self.relative = (
             RelativePosition(
@@ -147,6 +150,42 @@ class CuboidSelfAttention(nn.Module):
         grid[cells.reshape(-1)] = mask
         return np.roll(grid.reshape(part.padded), part.shift, axis=(0, 1, 2)).reshape(-1)
 
+    def _pieces(self) -> tuple[Partition, ...]:
+        """Return the full cuboids and the cut-off ones, where padding need not be written out.
+
+        Only the last cuboids along T may be cut off, and padded cells must map to zeros: then
+        they are keys without content, of which only the number matters.
+        """
+        part = self.partition
+        (p_T, p_H, p_W), zero = part.pad, not (self.settings.bias or any(part.shift))
+        plain = self.global_mode is None and self.settings.padding != "nearest"
+        if not (p_T and zero and plain) or p_H or p_W or part.strategy[0] != "l":
+            return (part,)
+        (T, H, W), (b_T, b_H, b_W) = part.shape, part.cuboid
+        rest = T % b_T
+        return (
+            replace(part, shape=(T - rest, H, W)),
+            replace(part, shape=(rest, H, W), cuboid=(rest, b_H, b_W)),
+        )
+
+    def _attend_pieces(self, n: Tensor, bias: Tensor | None, drop: float) -> Tensor:
+        """Attend in full and in cut-off cuboids of n (B, T, H, W, C), without padding."""
+        mapped, out, start = self.qkv(n), [], 0
+        for part in self.pieces:
+            stop, m = start + part.shape[0], part.volume
+            q, k, v = part.tokens(mapped[:, start:stop], 3, self.heads).unbind(0)
+            own = empty = None
+            if bias is not None:
+                own, empty = bias[..., :m, :m], bias[..., :m, m:]
+            elif self.settings.padding == "zeros":
+                empty = q.new_zeros(self.heads, 1, m, self.partition.volume - m)
+            if self.settings.padding == "ignore" or m == self.partition.volume:
+                empty = None
+            cells = attend(q, k, v, scale=self.scale, bias=own, mask=None, drop=drop, empty=empty)
+            out.append(part.grid(cells))
+            start = stop
+        return torch.cat(out, dim=1)
+
     def _tokens(self, map_: nn.Linear, x: Tensor, parts: int) -> tuple[Tensor, ...]:
         """Map x (B, T, H, W, C) and cut it: parts of (B * cuboids, heads, volume, d)."""
         pad, padding = self.partition.pad, self.settings.padding
@@ -182,21 +221,16 @@ class CuboidSelfAttention(nn.Module):
             Updates of x and g, to be added to them.
         """
         n = self.norm(x)
+        bias = None if self.relative is None else self.relative()
+        drop = self.settings.attention_drop if self.training else 0.0
+        if len(self.pieces) > 1:
+            return self._project("proj", self._attend_pieces(n, bias, drop)), None
         q, k, v = self._tokens(self.qkv, n, 3)
         reads = writes = None
         if self.global_mode is not None and g is not None:
             reads, writes = self._exchange(n, self.global_vec_norm(g), update=update)
         part = self.partition
-        out = attend(
-            q,
-            k,
-            v,
-            scale=self.scale,
-            bias=None if self.relative is None else self.relative(),
-            mask=self.mask,
-            drop=self.settings.attention_drop if self.training else 0.0,
-            reads=reads,
-        )
+        out = attend(q, k, v, scale=self.scale, bias=bias, mask=self.mask, drop=drop, reads=reads)
         y = unpad_grid(part.grid(out), part.pad, self.settings.padding)
         return self._project("proj", y), writes
 

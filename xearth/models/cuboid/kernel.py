@@ -107,6 +107,7 @@ def attend(
     mask: Tensor | None,
     drop: float = 0.0,
     reads: GlobalKeys | None = None,
+    empty: Tensor | None = None,
 ) -> Tensor:
     """Attend inside each cuboid, and to the global vectors if there are any.
 
@@ -124,6 +125,8 @@ def attend(
         Dropout of the attention weights; 0 outside training.
     reads : GlobalKeys, optional
         Global vectors, open to every cell.
+    empty : Tensor, optional
+        Scores (heads, 1, n, e) of padded cells, which take weight and give nothing.
 
     Returns
     -------
@@ -137,11 +140,15 @@ def attend(
     torch.Size([6, 4, 8, 16])
     """
     m = k.shape[2]
-    plain = mask is None and reads is None and drop == 0.0
+    plain = mask is None and reads is None and empty is None and drop == 0.0
     if plain and m >= FUSED_VOLUME and not torch.is_grad_enabled():
         added = None if bias is None else bias.to(q.dtype).squeeze(1)
         return functional.scaled_dot_product_attention(q, k, v, added, scale=scale)
     raw = scores(q, k, scale, bias)
+    if empty is not None:
+        added = empty.to(q.dtype).squeeze(1).expand(len(q), -1, -1, -1)
+        weights = torch.softmax(torch.cat([raw, added], dim=-1), dim=-1)[..., :m]
+        return dropout(weights, drop, drop > 0) @ v
     if reads is not None:
         raw = torch.cat([raw, reads.scores], dim=-1)
         G, entries = reads.v.shape[1], reads.v.shape[0] // q.shape[1]
