@@ -23,18 +23,18 @@ from ..units import affine, convert_array, is_difference, parse
 from .layout import channels, check_numeric
 from .moments import Moments, moments_of
 
-__all__ = ["Normalizer", "packing"]
+__all__ = ["Normalizer", "scale_and_offset"]
 
 KINDS = ("standard", "minmax", "none")
 _UNITLESS = (None, "1", "")
 
 
-def packing(variable: xr.DataArray) -> tuple[float, float]:
+def scale_and_offset(variable: xr.DataArray) -> tuple[float, float]:
     """Return scale and offset of undecoded packed integers, (1, 0) for anything else.
 
     Examples
     --------
-    >>> packing(xr.DataArray(np.uint8(3), attrs={"scale_factor": 0.5, "add_offset": 10.0}))
+    >>> scale_and_offset(xr.DataArray(np.uint8(3), attrs={"scale_factor": 0.5, "add_offset": 10.0}))
     (0.5, 10.0)
     """
     if variable.dtype.kind not in "iu":
@@ -147,7 +147,7 @@ class Normalizer:
         if kind != "none":
             moments = moments_of(found.values())
             pairs = [
-                _center_scale(name, m, packing(variable), kind)
+                _center_scale(name, m, scale_and_offset(variable), kind)
                 for (name, variable), m in zip(found.items(), moments, strict=True)
             ]
         return cls(
@@ -236,7 +236,7 @@ class Normalizer:
         if unit in _UNITLESS or variable.attrs.get("units") == unit:
             return variable
         if variable.dtype.kind in "iu":
-            f, o = packing(variable)
+            f, o = scale_and_offset(variable)
             return variable.assign_attrs(units=unit, scale_factor=u * f, add_offset=u * o + v)
         return convert_array(variable, unit)
 
@@ -262,7 +262,7 @@ class Normalizer:
         a, b = np.empty(len(self.variables)), np.empty(len(self.variables))
         for i, (_, variable) in enumerate(self._each(obj)):
             u, v = self._conversion(variable, i)
-            f, o = packing(variable)
+            f, o = scale_and_offset(variable)
             a[i] = u * f / self.scale[i]
             b[i] = (u * o + v - self.center[i]) / self.scale[i]
         return a, b
