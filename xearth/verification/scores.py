@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from difflib import get_close_matches
 from types import MappingProxyType
 
 from ..errors import ConfigError
+from .crps_rows import PARAMETRIZED as WEIGHTED
+from .crps_rows import ROWS as NORMAL
 from .deterministic_rows import ROWS as DETERMINISTIC
 from .facts import ScoreFacts
+from .parameters import Factory, Parameters
 from .probabilistic_rows import ROWS as PROBABILISTIC
+from .probability_rows import PARAMETRIZED as PROBABILITY
+from .rank_rows import PARAMETRIZED as RANKS
 from .score import Score
+from .thresholds import Thresholds
 
-__all__ = ["SCORES", "facts", "row"]
+__all__ = ["PARAMETRIZED", "SCORES", "Parameters", "facts", "names", "row"]
 
-_TABLES = (DETERMINISTIC, PROBABILISTIC)
+_TABLES = (DETERMINISTIC, PROBABILISTIC, NORMAL)
 
 #: The scores that need no parameter, by name.
 SCORES: Mapping[str, Score] = MappingProxyType(
@@ -22,12 +29,29 @@ SCORES: Mapping[str, Score] = MappingProxyType(
 )
 
 
-def row(name: str) -> Score:
+#: The scores that need parameters, by name: functions of :class:`Parameters`.
+PARAMETRIZED: Mapping[str, Factory] = MappingProxyType({**PROBABILITY, **WEIGHTED, **RANKS})
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of all scores.
+
+    Examples
+    --------
+    >>> {"rmse", "brier"} <= set(names())
+    True
+    """
+    return (*SCORES, *PARAMETRIZED)
+
+
+def row(name: str, parameters: Parameters | None = None) -> Score:
     """Return a score by its name.
 
     Parameters
     ----------
     name : str
+    parameters : Parameters, optional
+        What scores of :data:`PARAMETRIZED` are made of; others do not look at it.
 
     Returns
     -------
@@ -36,18 +60,22 @@ def row(name: str) -> Score:
     Raises
     ------
     ConfigError
-        No score of this name.
+        No score of this name, or a parameter that it needs is missing.
 
     Examples
     --------
     >>> row("rmse").facts.unit_power
     1
+    >>> row("rank_histogram", Parameters(members=3)).coords["rank"].tolist()
+    [1, 2, 3, 4]
     """
-    if name not in SCORES:
-        close = get_close_matches(name, SCORES, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise ConfigError(f"unknown score {name!r}.{hint} The known ones are: {', '.join(SCORES)}.")
-    return SCORES[name]
+    if name in SCORES:
+        return SCORES[name]
+    if name in PARAMETRIZED:
+        return PARAMETRIZED[name](replace(parameters or Parameters(), score=name))
+    close = get_close_matches(name, names(), n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    raise ConfigError(f"unknown score {name!r}.{hint} The known ones are: {', '.join(names())}.")
 
 
 def facts(name: str) -> ScoreFacts:
@@ -57,7 +85,8 @@ def facts(name: str) -> ScoreFacts:
 
     Examples
     --------
-    >>> facts("crps_fair").members, facts("correlation").perfect
-    (2, 1.0)
+    >>> facts("crps_fair").members, facts("correlation").perfect, facts("roc_area").better
+    (2, 1.0, 'higher')
     """
-    return row(name).facts
+    any_will_do = Parameters(thresholds=Thresholds((0.0,)), members=19, reference=(0.5,))
+    return row(name, any_will_do).facts
