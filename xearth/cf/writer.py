@@ -89,7 +89,7 @@ def to_cf(
     >>> to_cf(fc, title="a forecast").nino34.dims
     ('realization', 'time')
     """
-    target = _target(path)
+    target = checked_target(path)
     ds = _dataset(obj)
     ds = ds.assign({name: packed_on_file(v).variable for name, v in ds.data_vars.items()})
     ds.attrs = _global_attrs(ds, history, attributes)
@@ -153,7 +153,7 @@ def from_cf(path: str | os.PathLike[str] | xr.Dataset) -> xr.Dataset:
     return from_file_layout(opened)
 
 
-def _target(path: str | os.PathLike[str] | None) -> Path | None:
+def checked_target(path: str | os.PathLike[str] | None) -> Path | None:
     """Check, before any work, that the path can be written."""
     if path is None:
         return None

@@ -28,7 +28,7 @@ from ..cf.attrs import append_history
 from ..cf.forecast_coords import forecast_coords
 from ..cf.timeaxis import Step
 from ..data.grid import Grid
-from ..data.normalize import Normalizer, packing
+from ..data.normalize import Normalizer, scale_and_offset
 from ..data.windows import Window
 from ..errors import CheckpointError, ConfigError, LeadError
 from .firstguess import FittedGuess
@@ -333,7 +333,7 @@ class NetworkForecaster:
         a, b = self.normalizer.affine(past.source)
         fields = {}
         for c, variable in enumerate(past.variables):
-            f, o = packing(variable)
+            f, o = scale_and_offset(variable)
             stored = (values[..., c].astype(np.float64) - b[c]) / a[c]
             dtype = variable.dtype if variable.dtype.kind == "f" else np.dtype(np.float32)
             physical = (stored * f + o).astype(dtype)

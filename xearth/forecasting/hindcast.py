@@ -74,7 +74,7 @@ def hindcast(
     DataArray or Dataset
         (init, lead[, member], ...), as ``model.forecast`` gives it. Its attributes say what the
         forecaster has seen (``xearth_training_period`` ...), which one it is (``xearth_model``,
-        a fingerprint) and the seed.
+        a fingerprint), the seed, and a fingerprint of the history of the first start.
 
     Raises
     ------
@@ -170,7 +170,11 @@ class _Plan:
         kept.update({key: coord for key, coord in coords.items() if key not in kept})
         attrs = {key: value for key, value in first.attrs.items() if key != "history"}
         attrs |= _seen(self.forecaster, attrs).to_attrs()
-        attrs |= {"xearth_model": fingerprint(self.forecaster), "xearth_seed": int(self.seed)}
+        attrs |= {
+            "xearth_model": fingerprint(self.forecaster),
+            "xearth_seed": int(self.seed),
+            "xearth_data": _told_apart(self.needed(self.positions[:1])),
+        }
         return xr.DataArray(data, coords=kept, dims=first.dims, name=first.name, attrs=attrs)
 
 
@@ -180,6 +184,16 @@ def _block(
     """Forecast the starts of one block; runs on a worker."""
     made = resident(model).forecast(history, init=init, members=members, seed=seed)
     return tuple(variable.values for variable in _variables(made))
+
+
+def _told_apart(past: Any) -> str:
+    """Return a fingerprint of the history of one start: its values, labels and units."""
+    parts = [
+        [variable.name, variable.dims, variable.values, variable.attrs.get("units")]
+        + [[str(name), coord.values] for name, coord in sorted(variable.coords.items())]
+        for variable in _variables(past)
+    ]
+    return fingerprint(parts)
 
 
 def _variables(made: Any) -> tuple[xr.DataArray, ...]:
