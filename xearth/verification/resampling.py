@@ -206,7 +206,7 @@ class _Draw:
     def resampled(self, finish: Finish) -> tuple[Floats, Floats]:
         """Return the score and its standard error in every resample (B, P)."""
         z = self.block_means
-        _, n, K = z.shape
+        n = z.shape[1]
         shift = self._average(z)
         mean = self.mean + shift
         step = self.deviation.std(1) * np.sqrt(n)
@@ -214,9 +214,10 @@ class _Draw:
         mean[np.abs(mean) <= _NOTHING * (np.abs(self.mean) + step)] = 0.0
         gradient = _gradient(finish, mean, step, n)
         variance = np.zeros(mean.shape[:2])
+        moving = np.flatnonzero(step.any(0))
         with np.errstate(invalid="ignore"):
-            for k in range(K):
-                for j in range(k + 1):
+            for k in moving:
+                for j in moving[moving <= k]:
                     second = self._average((z[..., k] * z[..., j])[..., None])[..., 0]
                     second -= shift[..., k] * shift[..., j]
                     variance += (1 if j == k else 2) * second * gradient[..., k] * gradient[..., j]
