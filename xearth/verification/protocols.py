@@ -107,6 +107,10 @@ class EventProtocol:
     scale : float, optional
         Floating point data are fractions of this, in single precision. Without it the
         thresholds carry units and the data are taken as they are.
+    rescale : {"divide", "multiply"}
+        Whether a fraction is divided by the rounded 1/scale or multiplied by the scale. It
+        matters: 219 / 255 divided by 1/255 is less than 219 in single precision, so a pixel of
+        219 that was stored that way is no event of the threshold 219.
     whole : bool
         Whether values are clipped to the scale and cut to whole numbers.
     pooling : Pooling, optional
@@ -137,6 +141,7 @@ class EventProtocol:
     source: str
     ensemble: Ensemble | None = None
     scale: float | None = 255.0
+    rescale: Literal["divide", "multiply"] = "divide"
     whole: bool = False
     pooling: Pooling | None = None
     thresholds: tuple[float | str, ...] = (16.0, 74.0, 133.0, 160.0, 181.0, 219.0)
@@ -150,6 +155,7 @@ class EventProtocol:
     KNOBS = (
         "ensemble",
         "scale",
+        "rescale",
         "whole",
         "pooling",
         "thresholds",
@@ -182,7 +188,7 @@ class EventProtocol:
         >>> EVENT_PROTOCOLS["flowcast"].knobs()["op"]
         '>'
         """
-        return {name: _words(getattr(self, name)) for name in self.KNOBS}
+        return {name: words(getattr(self, name)) for name in self.KNOBS}
 
     def at(self, *thresholds: str) -> EventProtocol:
         """Return the same protocol for data with units, at other thresholds.
@@ -240,7 +246,7 @@ class EventProtocol:
         self, forecast: xr.DataArray, obs: xr.DataArray
     ) -> tuple[xr.DataArray, xr.DataArray]:
         forecast, obs = decoded(forecast), decoded(obs)
-        member = _member(forecast)
+        member = member_of(forecast)
         if member is not None:
             if self.ensemble is None:
                 raise ProtocolError(
@@ -249,14 +255,13 @@ class EventProtocol:
                     "such as 'cascast' (mean) or 'stldm' (all members), or select a member."
                 )
             forecast = combine_members(forecast.rename({member: "member"}), self.ensemble)
-        f, o = (self._scaled(field, what) for field, what in ((forecast, "f"), (obs, "o")))
+        f, o = self._scaled(forecast, observed=False), self._scaled(obs, observed=True)
         if self.pooling is not None:
             p, names = self.pooling, field_dims(f)
             f, o = (pool(v, p.size, how=p.how, stride=p.stride, field=names) for v in (f, o))
         return f, o
 
-    def _scaled(self, field: xr.DataArray, what: str) -> xr.DataArray:
-        settings = {"scale": self.scale, "whole": self.whole, "observed": what == "o"}
+    def _scaled(self, field: xr.DataArray, *, observed: bool) -> xr.DataArray:
         if self.scale is None and not self.whole:
             return field
         units = field.attrs.get("units")
@@ -270,7 +275,7 @@ class EventProtocol:
         scaled: xr.DataArray = xr.apply_ufunc(
             _scale,
             field,
-            kwargs=settings,
+            kwargs={"protocol": self, "observed": observed},
             dask="parallelized",
             output_dtypes=[dtype],
             keep_attrs=True,
@@ -307,11 +312,11 @@ class EventProtocol:
         return ratio.fillna(0.0) if self.undefined == "zero" else ratio
 
 
-def _scale(values: Array, *, scale: float | None, whole: bool, observed: bool) -> Array:
+def _scale(values: Array, *, protocol: EventProtocol, observed: bool) -> Array:
     """Bring fractions to the scale of the thresholds; integers are on it already."""
     if values.dtype.kind in "iu":
         return values
-    values = values.astype(np.float32, copy=False)
+    values, scale = values.astype(np.float32, copy=False), protocol.scale
     if scale is not None:
         with np.errstate(invalid="ignore"):
             if observed and (values > 1.0).any():
@@ -320,11 +325,14 @@ def _scale(values: Array, *, scale: float | None, whole: bool, observed: bool) -
                     f"is {np.nanmax(values):g}. Divide pixel values by {scale:g}, or pass them as "
                     "integers."
                 )
-        values = (np.clip(values, 0, 1) if whole else values) * np.float32(scale)
-    return np.trunc(values) if whole else values
+        values = np.clip(values, 0, 1) if protocol.whole else values
+        divide = protocol.rescale == "divide"
+        values = values / np.float32(1 / scale) if divide else values * np.float32(scale)
+    return np.trunc(values) if protocol.whole else values
 
 
-def _member(forecast: xr.DataArray) -> str | None:
+def member_of(forecast: xr.DataArray) -> str | None:
+    """Return the member dimension of a forecast, None without one."""
     found = "member" if "member" in forecast.dims else discover(forecast, require=()).member
     return found if found in forecast.dims else None
 
@@ -339,7 +347,8 @@ def _lead(forecast: xr.DataArray) -> list[Hashable]:
     return [found]
 
 
-def _words(value: Any) -> str:
+def words(value: Any) -> str:
+    """Return the value of a knob as text."""
     if value is None:
         return "none"
     if isinstance(value, tuple):
@@ -359,6 +368,7 @@ _DIFFCAST = EventProtocol(
     name="diffcast",
     source="DiffCast (Yu et al. 2024)",
     ensemble="first",
+    rescale="multiply",
     whole=True,
     table="frame",
     epsilon=0.0,
