@@ -38,22 +38,33 @@ def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @cache
-def _comparators(members: int) -> Array:
-    return np.array(sorting_network(members), np.int64).reshape(-1, 2)
+def _network(rows: int) -> tuple[Array, Array]:
+    """Return comparators (low, high, row to write the lower to), and where each rank ends up.
+
+    One row is spare. The lower goes there and the higher stays, so that nothing is read after it
+    was written, which is what lets the compiler use vector instructions.
+    """
+    places, spare, table = list(range(rows)), rows, []
+    for a, b in sorting_network(rows):
+        table.append((places[a], places[b], spare))
+        places[a], spare = spare, places[a]
+    return np.array(table, np.int64).reshape(-1, 3), np.array(places, np.int64)
 
 
 def crps(members: Array, truth: Array, fair: int) -> Array:
     """Return the CRPS (...) of members (M, ...) and truth (...) of one floating type."""
-    kernel, network = _compile(_crps), _comparators(len(members))
+    kernel, network = _compile(_crps), _network(len(members))
+    rows = np.zeros((len(members) + 1, WIDTH), members.dtype)
     out = np.empty(truth.shape, members.dtype)
     stack = _stack(members)
     if stack is not None and truth.flags.c_contiguous:
-        kernel(stack, truth.reshape(-1), network, fair, out.reshape(-1))
+        kernel(stack, truth.reshape(-1), *network, fair, (rows, rows, rows), out.reshape(-1))
         return out
     for index in tiles(truth.shape, block_points(len(members), members.itemsize)):
         x = np.ascontiguousarray(members[(slice(None), *index)]).reshape(1, len(members), -1)
         score = np.empty(x.shape[2], x.dtype)
-        kernel(x, np.ascontiguousarray(truth[index]).reshape(-1), network, fair, score)
+        y = np.ascontiguousarray(truth[index]).reshape(-1)
+        kernel(x, y, *network, fair, (rows, rows, rows), score)
         out[index] = score.reshape(out[index].shape)
     return out
 
@@ -71,7 +82,8 @@ def parts(d: Array) -> tuple[Array, Array]:
     """Return counts (n,) and mean, variance, mean |d|, pairwise sum (4, n) of deviations (M, n)."""
     d = np.ascontiguousarray(d)
     counts, values = np.empty(d.shape[1], np.int64), np.empty((4, d.shape[1]))
-    _compile(_parts)(d, _comparators(len(d)), counts, values)
+    rows = np.zeros((len(d) + 1, WIDTH), d.dtype)
+    _compile(_parts)(d, *_network(len(d)), (rows, rows, rows), counts, values)
     return counts, values
 
 
@@ -95,15 +107,15 @@ def _reachable(marks: Sequence[Any], dtype: np.dtype[Any]) -> Array:
 
 
 # ---- what is compiled ----------------------------------------------------------------------
-# One function each, since a compiled function that calls another cannot be kept on disk unless
-# numba is imported with this module.
+# One function each: a compiled function that calls another cannot be kept on disk unless numba is
+# imported with this module. ``rows`` holds the same buffer three times: for the compiler these
+# are different arrays, of which it checks while running that the rows in use do not overlap.
 
 
-def _crps(x, y, network, fair, out):  # type: ignore[no-untyped-def]
+def _crps(x, y, network, places, fair, rows, out):  # type: ignore[no-untyped-def]
     """Write the CRPS of members x (outer, M, inner) and truth y (outer * inner) to out."""
     members, inner = x.shape[1], x.shape[2]
-    rows, count = np.zeros((members, WIDTH), x.dtype), np.zeros(WIDTH, x.dtype)
-    total, group = np.zeros(WIDTH), np.zeros(WIDTH, x.dtype)
+    count, total, group = np.zeros(WIDTH, x.dtype), np.zeros(WIDTH), np.zeros(WIDTH, x.dtype)
     one, zero, far = x.dtype.type(1), x.dtype.type(0), x.dtype.type(np.inf)
     for start in range(0, y.size, WIDTH):
         width = min(WIDTH, y.size - start)
@@ -112,92 +124,89 @@ def _crps(x, y, network, fair, out):  # type: ignore[no-untyped-def]
         lead, first = divmod(start, inner)
         if first + width <= inner:  # points lie side by side
             for m in range(members):
-                row, source = rows[m], x[lead, m]
+                row, source = rows[0][m], x[lead, m]
                 for i in range(width):
                     d = source[first + i] - y[start + i]
-                    count[i] += one if d == d else zero
-                    row[i] = d if d == d else far
+                    count[i] += zero if np.isnan(d) else one
+                    row[i] = far if np.isnan(d) else d
         else:
             for i in range(width):
                 lead, place = divmod(start + i, inner)
                 for m in range(members):
                     d = x[lead, m, place] - y[start + i]
-                    count[i] += one if d == d else zero
-                    rows[m, i] = d if d == d else far
+                    count[i] += zero if np.isnan(d) else one
+                    rows[0][m, i] = far if np.isnan(d) else d
         for c in range(len(network)):
-            low, high = rows[network[c, 0]], rows[network[c, 1]]
+            low, high = rows[0][network[c, 0]], rows[1][network[c, 1]]
+            spare = rows[2][network[c, 2]]
             for i in range(WIDTH):
                 a, b = low[i], high[i]
-                low[i] = min(b, a)
-                high[i] = max(a, b)
+                spare[i] = a if a < b else b
+                high[i] = b if a < b else a
         for k in range(members):
-            row, rank = rows[k], x.dtype.type(k)
+            row, rank = rows[0][places[k]], x.dtype.type(k)
             down = x.dtype.type(fair - 2 * k - 1)
-            last = k % GROUP == GROUP - 1 or k == members - 1
             for i in range(WIDTH):
                 up = row[i] * (x.dtype.type(2) * (count[i] - rank) - x.dtype.type(1 + fair))
                 below = row[i] * down
-                term = max(below, up)
-                term = term if rank < count[i] else zero
-                group[i] = term if k % GROUP == 0 else group[i] + term
-            if last:
-                for i in range(WIDTH):
-                    total[i] += group[i]
+                term = up if up > below else below
+                group[i] += term if rank < count[i] else zero
+            if k % GROUP == GROUP - 1 or k == members - 1:
+                total += group
+                group[:] = zero
         for i in range(width):
             known = np.float64(count[i])
             score = total[i] / (known * (known - fair))
             out[start + i] = score if known <= fair or score < np.inf else np.inf
 
 
-def _parts(d, network, counts, values):  # type: ignore[no-untyped-def]
+def _parts(d, network, places, rows, counts, values):  # type: ignore[no-untyped-def]
     """Write counts and parts of deviations d (M, n)."""
     members = len(d)
-    rows, group = np.zeros((members, WIDTH), d.dtype), np.zeros((2, WIDTH), d.dtype)
-    count, sums = np.zeros(WIDTH), np.zeros((4, WIDTH))
+    count, sums, group = np.zeros(WIDTH), np.zeros((4, WIDTH)), np.zeros((2, WIDTH), d.dtype)
     zero, far = d.dtype.type(0), d.dtype.type(np.inf)
     for start in range(0, d.shape[1], WIDTH):
         width = min(WIDTH, d.shape[1] - start)
         count[:] = 0.0
         sums[:] = 0.0
         for m in range(members):
-            row, source = rows[m], d[m]
+            row, source = rows[0][m], d[m]
             for i in range(width):
                 v = source[start + i]
                 row[i] = v
-                count[i] += 1.0 if v == v else 0.0
-                v = v if v == v else zero
-                group[0, i] = v if m % GROUP == 0 else group[0, i] + v
-                group[1, i] = abs(v) if m % GROUP == 0 else group[1, i] + abs(v)
+                count[i] += 0.0 if np.isnan(v) else 1.0
+                v = zero if np.isnan(v) else v
+                group[0, i] += v
+                group[1, i] += abs(v)
             if m % GROUP == GROUP - 1 or m == members - 1:
                 sums[0] += group[0]
                 sums[2] += group[1]
-        for i in range(WIDTH):
-            known = max(count[i], 1.0)
-            sums[0, i] /= known
-            sums[2, i] /= known
+                group[:] = zero
+        sums /= np.maximum(count, 1.0)
         for m in range(members):
-            row = rows[m]
+            row = rows[0][m]
             for i in range(WIDTH):
                 v = row[i] - d.dtype.type(sums[0, i])
-                v = v * v if row[i] == row[i] else zero
-                row[i] = row[i] if row[i] == row[i] else far
-                group[0, i] = v if m % GROUP == 0 else group[0, i] + v
+                group[0, i] += zero if np.isnan(row[i]) else v * v
+                row[i] = far if np.isnan(row[i]) else row[i]
             if m % GROUP == GROUP - 1 or m == members - 1:
                 sums[1] += group[0]
+                group[:] = zero
+        sums[1] /= np.maximum(count - 1.0, 1.0)
         for c in range(len(network)):
-            low, high = rows[network[c, 0]], rows[network[c, 1]]
+            low, high = rows[0][network[c, 0]], rows[1][network[c, 1]]
+            spare = rows[2][network[c, 2]]
             for i in range(WIDTH):
                 a, b = low[i], high[i]
-                low[i] = min(b, a)
-                high[i] = max(a, b)
+                spare[i] = a if a < b else b
+                high[i] = b if a < b else a
         for k in range(members):
+            row = rows[0][places[k]]
             for i in range(WIDTH):
                 weight = 2.0 * k - count[i] + 1.0
-                known = k < count[i] and weight != 0.0
-                sums[3, i] += weight * rows[k, i] if known else 0.0
+                sums[3, i] += weight * row[i] if k < count[i] and weight != 0.0 else 0.0
         for i in range(width):
             counts[start + i] = np.int64(count[i])
-            sums[1, i] /= max(count[i] - 1.0, 1.0)
             values[:, start + i] = sums[:, i]
 
 
@@ -207,7 +216,7 @@ def _sweep(f, t, low, high, table):  # type: ignore[no-untyped-def]
         stop = min(start + CHUNK, f.size)
         known = 0
         for i in range(start, stop):
-            known += f[i] == f[i] and t[i] == t[i]
+            known += not (np.isnan(f[i]) or np.isnan(t[i]))
         for k in range(len(table)):
             table[k, 3] += known
         for k in range(max(len(low), len(high))):
@@ -216,8 +225,8 @@ def _sweep(f, t, low, high, table):  # type: ignore[no-untyped-def]
             b = high[k] if there else high[0]
             both, foreseen, happened = np.int32(0), np.int32(0), np.int32(0)
             for i in range(start, stop):
-                u = here & (f[i] >= a) & (t[i] == t[i])
-                v = there & (t[i] >= b) & (f[i] == f[i])
+                u = here & (f[i] >= a) & ~np.isnan(t[i])
+                v = there & (t[i] >= b) & ~np.isnan(f[i])
                 both = np.int32(both + (u & v))
                 foreseen = np.int32(foreseen + u)
                 happened = np.int32(happened + v)
