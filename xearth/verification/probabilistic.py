@@ -23,12 +23,14 @@ The factor is what makes the ratio 1 for members and truth drawn from the same d
 
 from __future__ import annotations
 
-from typing import Literal
+from math import inf
+from typing import Any, Literal
 
 import xarray as xr
 
 from ..cf.packing import decoded
 from ..errors import ConfigError
+from .crps_rows import crps_interval
 from .evaluate import evaluate
 from .pairs import Dims
 from .probabilistic_rows import (
@@ -39,6 +41,7 @@ from .probabilistic_rows import (
     SPREAD_SKILL_RATIO,
     UNBIASED_SPREAD_SKILL,
 )
+from .thresholds import read_thresholds
 
 __all__ = [
     "crps_components",
@@ -46,6 +49,7 @@ __all__ = [
     "skill",
     "spread",
     "spread_skill_ratio",
+    "threshold_weighted_crps",
     "unbiased_spread_skill",
 ]
 
@@ -158,6 +162,68 @@ def crps_components(
     """
     score = CRPS_COMPONENTS[check_estimator(estimator)]
     return evaluate(score, forecast, obs, dim=dim, weights=weights, member=member)
+
+
+def threshold_weighted_crps(
+    forecast: xr.DataArray,
+    obs: xr.DataArray,
+    *,
+    estimator: Estimator,
+    lower: Any = None,
+    upper: Any = None,
+    dim: Dims = None,
+    weights: xr.DataArray | None = None,
+    member: str = "member",
+) -> xr.DataArray:
+    r"""Return the CRPS of what lies above, below or between thresholds.
+
+    The CRPS of members and truth moved into the interval,
+    :math:`v(x) = \min(\max(x, \mathrm{lower}), \mathrm{upper})`, which is
+    :math:`\int_\mathrm{lower}^\mathrm{upper} (F(t) - 1(t \ge y))^2 \, dt` for the ensemble
+    estimator. Parameters as in :func:`crps_ensemble`, and
+
+    Parameters
+    ----------
+    lower, upper : str, quantity or number, optional
+        Thresholds with units, such as ``"20 mm/h"``; one alone leaves the other side open. At
+        least one.
+
+    Raises
+    ------
+    ConfigError
+        No threshold, or a lower one that is not below the upper one.
+    UnitsError
+        A threshold without units, or one that does not convert.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> f = xr.DataArray([[1.0, 2.0, 4.0]], dims=("init", "member"), attrs={"units": "mm"})
+    >>> o = xr.DataArray([3.0], dims="init", attrs={"units": "mm"})
+    >>> threshold_weighted_crps(f, o, lower="3 mm", estimator="ensemble").round(4).item()
+    0.1111
+    """
+    limits = [
+        None if given is None else _one_threshold(given, forecast) for given in (lower, upper)
+    ]
+    low, high = (
+        (-inf if limits[0] is None else limits[0]),
+        (inf if limits[1] is None else limits[1]),
+    )
+    if not low < high or (low, high) == (-inf, inf):
+        raise ConfigError(
+            f"expected a lower threshold, an upper one, or a lower one below an upper one; found "
+            f"lower={lower!r}, upper={upper!r}. Without any, use crps_ensemble."
+        )
+    score = crps_interval(low, high, estimator=check_estimator(estimator))
+    return evaluate(score, forecast, obs, dim=dim, weights=weights, member=member)
+
+
+def _one_threshold(threshold: Any, forecast: xr.DataArray) -> float:
+    values = read_thresholds(threshold, decoded(forecast)).values
+    if len(values) != 1:
+        raise ConfigError(f"expected one threshold on each side; found {threshold!r}.")
+    return values[0]
 
 
 def spread(
