@@ -20,9 +20,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import dask
+import distributed  # noqa: F401 - these three are imported before the first fork
 import numpy as np
 import xarray as xr
-import zarr  # noqa: F401 - imported before the first fork
+import tqdm.auto  # noqa: F401
+import zarr  # noqa: F401
 
 from xearth.cf.writer import to_cf
 from xearth.forecasting.hindcast import hindcast

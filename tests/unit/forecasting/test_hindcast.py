@@ -143,7 +143,9 @@ def test_networks_do_not_run_before_values_are_asked_for(field, forecaster, monk
     xr.testing.assert_equal(hc.compute(), made)
     assert hc.dtype == made.dtype
     assert hc.attrs.items() >= {k: v for k, v in made.attrs.items() if k != "history"}.items()
-    assert {k: v.attrs for k, v in hc.coords.items()} == {k: v.attrs for k, v in made.coords.items()}
+    assert {k: v.attrs for k, v in hc.coords.items()} == {
+        k: v.attrs for k, v in made.coords.items()
+    }
 
 
 def test_bad_input_is_refused_at_once(field, forecaster):
@@ -171,7 +173,9 @@ def members_of(sst, field, forecaster):
 
 
 @pytest.mark.parametrize("kind", ["network", "lim", "damped", "climatology"])
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(data=st.data())
 def test_member_k_is_the_same_number_however_it_is_made(members_of, kind, data, monkeypatch):
     """Other starts, blocks, batches and ensemble sizes: the same member, to rounding of a float."""
