@@ -22,8 +22,8 @@ from pathlib import Path
 import dask
 import distributed  # noqa: F401 - these three are imported before the first fork
 import numpy as np
-import xarray as xr
 import tqdm.auto  # noqa: F401
+import xarray as xr
 import zarr  # noqa: F401
 
 from xearth.cf.writer import to_cf

@@ -32,7 +32,7 @@ import xarray as xr
 
 from ..cf.discover import discover
 from ..cf.writer import checked_target, to_cf
-from ..errors import AxisError, DataTypeError, SourceError
+from ..errors import DataTypeError, SourceError
 from .fingerprint import fingerprint
 
 __all__ = ["write_hindcast"]
@@ -134,7 +134,7 @@ def _laid_out(hindcast: xr.DataArray | xr.Dataset) -> xr.Dataset:
             ".chunk(init=12), or write what is in memory with xearth.to_cf."
         )
     for name, variable in fields.items():
-        whole = dict.fromkeys(variable.dims, -1)
+        whole: dict[Any, int] = dict.fromkeys(variable.dims, -1)
         if block is not None:
             whole[block] = max(variable.chunksizes[block])
         laid[name] = variable.chunk(whole)
@@ -299,8 +299,8 @@ class _Work:
                 for key in differing
             )
             raise SourceError(
-                f"{str(place)!r} holds another hindcast: {', '.join(differing)} differ ({details}). "
-                "Ask for the same, write to another name, or begin anew with resume=False."
+                f"{str(place)!r} holds another hindcast: {', '.join(differing)} differ "
+                f"({details}). Ask for the same, write to another name, or begin anew with resume=False."
             )
 
 
