@@ -52,6 +52,16 @@ class Block:
     truth: Array
     climatology: Array | None = None
 
+    def cells(self, chosen: Array) -> Block:
+        """Return the block at some of its cells."""
+        base = None if self.climatology is None else self.climatology[:, chosen]
+        return Block(self.members[:, :, chosen], self.truth[:, chosen], base)
+
+    def cases(self, chosen: Array) -> Block:
+        """Return some of the cases of the block."""
+        base = None if self.climatology is None else self.climatology[chosen]
+        return Block(self.members[:, chosen], self.truth[chosen], base)
+
     @cached_property
     def deviation(self) -> Array:
         """Members minus truth (M, n, S)."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ..fields.regions import Box
 from .block import Array
 from .facts import ScoreFacts
 from .statistics import Statistic
@@ -26,12 +27,18 @@ class Score:
         What is accumulated; scores that share a statistic share its computation.
     finish : callable
         From the result of each statistic, by name, to the score; elementwise.
-    over : {"all", "case", "cell"}
+    over : {"all", "case", "cell", "index"}
         What the finish sees at once: everything that is averaged over; one start and lead, the
-        scores of which are then averaged (a pattern correlation); or one cell over all starts,
-        the scores of which are then averaged over the area (a temporal correlation).
+        scores of which are then averaged (a pattern correlation); one cell over all starts,
+        the scores of which are then averaged over the area (a temporal correlation); or all
+        starts of the mean over ``box``, of which ``statistics`` keep each start and lead and
+        ``of`` is the score.
     coords : mapping of str to array
         Labels of the trailing axes of the result, in their order, such as thresholds or ranks.
+    box : Box, optional
+        Of an index.
+    of : Score, optional
+        What is made of the index.
 
     Examples
     --------
@@ -50,8 +57,10 @@ class Score:
     facts: ScoreFacts
     statistics: tuple[Statistic, ...]
     finish: Finish = field(compare=False)
-    over: Literal["all", "case", "cell"] = "all"
+    over: Literal["all", "case", "cell", "index"] = "all"
     coords: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    box: Box | None = None
+    of: Score | None = None
 
     @property
     def name(self) -> str:
