@@ -118,15 +118,14 @@ def write_hindcast(
 
 def _laid_out(hindcast: xr.DataArray | xr.Dataset) -> xr.Dataset:
     """Return the layout of the file, lazily, with the encoding of a Zarr store."""
-    axes = discover(hindcast, require=("init", "lead"))
+    discover(hindcast, require=("init", "lead"))
     laid = to_cf(hindcast, history="written by xearth.write_hindcast")
     # what depends on the clock would make two equal hindcasts differ
     laid.attrs["history"] = "written by xearth.write_hindcast"
     for variable in laid.data_vars.values():
-        for name in _UNSTABLE:
-            variable.attrs.pop(name, None)
+        variable.attrs = {k: v for k, v in variable.attrs.items() if k not in _UNSTABLE}
     block = START if START in laid.dims else None
-    fields = {n: v for n, v in laid.data_vars.items() if axes.lead and _is_field(v, block)}
+    fields = {n: v for n, v in laid.data_vars.items() if _is_field(v, block)}
     if not fields or any(v.chunks is None for v in fields.values()):
         raise DataTypeError(
             f"a hindcast to write block by block must be lazy, but {list(laid.data_vars)} hold "
@@ -300,7 +299,8 @@ class _Work:
             )
             raise SourceError(
                 f"{str(place)!r} holds another hindcast: {', '.join(differing)} differ "
-                f"({details}). Ask for the same, write to another name, or begin anew with resume=False."
+                f"({details}). Ask for the same, write to another name, or begin anew with "
+                "resume=False."
             )
 
 

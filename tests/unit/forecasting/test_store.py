@@ -54,8 +54,8 @@ def test_reading_back_gives_the_same_hindcast(field, model, tmp_path, members, s
     lazy = hindcast(field, model, init=starts, members=members, starts_per_block=5)
     path = write_hindcast(lazy, tmp_path / "hc.zarr")
     expected = lazy.compute()
-    for back in (from_cf(path), from_cf(xr.open_zarr(path, decode_timedelta=False))):
-        back = back["ssta"].load()
+    for read in (from_cf(path), from_cf(xr.open_zarr(path, decode_timedelta=False))):
+        back = read["ssta"].load()
         back.attrs.pop("grid_mapping", None)
         xr.testing.assert_equal(back, expected)
         assert back.dims == expected.dims
@@ -113,7 +113,7 @@ def test_a_block_without_its_marker_is_made_again(field, model, tmp_path, monkey
     # without threads: one could still be writing when the failure of another is told
     with dask.config.set(scheduler="synchronous"), pytest.raises(OSError, match="no room"):
         write_hindcast(hindcast(field, Failing(model, 4), starts_per_block=6), path)
-    marker = sorted((part / "done").iterdir())[0]
+    marker = min((part / "done").iterdir())
     marker.unlink()
     chunk = part / "store" / "ssta" / "c" / "0" / str(int(marker.name)) / "0" / "0"
     chunk.write_bytes(chunk.read_bytes()[: chunk.stat().st_size // 2])
