@@ -57,6 +57,7 @@ class Result:
     note: str = ""
     failed: bool = False
     in_double: float | None = None
+    skipped: bool = False
 
     @property
     def worst(self) -> float:
@@ -74,11 +75,13 @@ class Result:
         """Whether the case passes, in float32 or, for its gradients only, in float64."""
         outputs = not self.failed and self.output is not None and self.output <= TOLERANCE
         double = self.in_double is not None and self.in_double <= DOUBLE_TOLERANCE
-        return self.single or (outputs and double)
+        return self.skipped or self.single or (outputs and double)
 
     @property
     def verdict(self) -> str:
-        """``ok``, ``ok in float64`` or ``FAIL``."""
+        """``ok``, ``ok in float64``, ``skipped`` or ``FAIL``."""
+        if self.skipped:
+            return "skipped"
         if self.single:
             return "ok"
         return f"ok in float64 ({self.in_double:.1e})" if self.ok else "FAIL"
@@ -476,12 +479,45 @@ def _published(folder: Path, index: Mapping[str, Any]) -> Iterator[Result]:
         yield _safely(f"published/{name}", lambda n=name, r=record: run_published(folder, n, r))
 
 
+Runner = Callable[[Path, Mapping[str, Any]], Iterator[Result]]
+
+
+def _sevir(folder: Path, index: Mapping[str, Any]) -> Iterator[Result]:
+    from golden_protocols import sevir  # needs the library's scores, the networks do not
+
+    yield from sevir(folder, index)
+
+
+def _enso(folder: Path, index: Mapping[str, Any]) -> Iterator[Result]:
+    from golden_protocols import enso
+
+    yield from enso(folder, index)
+
+
+def _prediff(folder: Path, index: Mapping[str, Any]) -> Iterator[Result]:
+    from golden_protocols import prediff
+
+    yield from prediff(folder, index)
+
+
 # Index file -> how its cases run. An index that is not here is a group of a later version.
-RUNNERS: dict[str, Callable[[Path, Mapping[str, Any]], Iterator[Result]]] = {
+RUNNERS: dict[str, Runner] = {
     "index_layers.json": _layers,
     "index_models.json": _models,
     "index_published.json": _published,
+    "sevir_skill.json": _sevir,
+    "enso_and_data.json": _enso,
 }
+
+# Several groups call their index "index.json": what is in it tells them apart.
+BY_CONTENT: dict[str, Runner] = {"cases": _prediff}
+
+
+def _runner(path: Path) -> Runner | None:
+    if path.name == "index.json":
+        keys = json.loads(path.read_text())
+        return next((run for key, run in BY_CONTENT.items() if key in keys), None)
+    return RUNNERS.get(path.name)
 
 
 @dataclass(frozen=True)
@@ -489,7 +525,7 @@ class Group:
     """One index file of a folder; ``runner`` is None when this version cannot run it."""
 
     path: Path
-    runner: Callable[[Path, Mapping[str, Any]], Iterator[Result]] | None
+    runner: Runner | None
 
     def results(self) -> Iterator[Result]:
         """Run the cases one by one."""
@@ -499,7 +535,8 @@ class Group:
 
 def groups(folder: Path) -> list[Group]:
     """Return the groups below a folder, by their index files."""
-    return [Group(path, RUNNERS.get(path.name)) for path in sorted(folder.rglob("index*.json"))]
+    paths = {path for name in ("index*.json", *RUNNERS) for path in folder.rglob(name)}
+    return [Group(path, _runner(path)) for path in sorted(paths)]
 
 
 def skipped(folder: Path) -> list[Path]:
