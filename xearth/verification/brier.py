@@ -35,9 +35,10 @@ import xarray as xr
 from ..cf.attrs import score_attrs
 from ..errors import ConfigError
 from .block import Array
-from .event_inputs import Bins, over_points, read_events
+from .event_inputs import Bins, read_events
 from .events import Classes, EnsembleEvent, EventSource, GivenEvent
 from .pairs import Dims
+from .points import over_points
 from .probabilistic import check_estimator
 from .probability_rows import PARTS, decomposed
 from .probability_rows import brier as brier_row

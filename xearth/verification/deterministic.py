@@ -30,8 +30,12 @@ an error of a temperature is a difference.
 
 from __future__ import annotations
 
+import numpy as np
 import xarray as xr
 
+from ..cf.attrs import score_attrs
+from ..cf.packing import decoded
+from .block import Array
 from .deterministic_rows import (
     ACC,
     ACC_CENTERED,
@@ -49,6 +53,7 @@ from .deterministic_rows import (
 )
 from .evaluate import evaluate
 from .pairs import Dims
+from .points import over_points
 
 __all__ = [
     "acc",
@@ -59,6 +64,7 @@ __all__ = [
     "mae",
     "mse",
     "msess",
+    "rank_correlation",
     "rmse",
     "slope",
 ]
@@ -228,6 +234,48 @@ def correlation(
     0.9934
     """
     return evaluate(CORRELATION, forecast, obs, dim=dim, weights=weights, member=member)
+
+
+def rank_correlation(
+    forecast: xr.DataArray,
+    obs: xr.DataArray,
+    *,
+    dim: Dims = None,
+    weights: xr.DataArray | None = None,
+    member: str | None = None,
+) -> xr.DataArray:
+    """Return the Spearman correlation: that of the ranks, equal values sharing their mean rank.
+
+    Ranks need all pairs at once: on Dask arrays the dimensions that are reduced become one chunk,
+    and the score is none of :func:`~xearth.verification.verify.verify`. Weights count in the
+    correlation of the ranks, not in the ranks. Parameters as in :func:`bias`; NaN where one side
+    does not vary.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> rank_correlation(xr.DataArray([1.0, 2.0, 3.0]), xr.DataArray([1.0, 4.0, 9.0])).item()
+    1.0
+    """
+    forecast = decoded(forecast)
+    if member is not None:
+        attrs = forecast.attrs
+        forecast = forecast.mean(member).assign_attrs(attrs)
+    found = over_points(_spearman, forecast, obs, dim=dim, weights=weights, new={})
+    found.attrs = score_attrs("Spearman rank correlation")
+    return found.rename("rank_correlation")
+
+
+def _spearman(f: Array, o: Array, w: Array) -> Array:
+    """Return the weighted correlation of the ranks of points (n,)."""
+    ranks = []
+    for values in (f, o):
+        _, kind, number = np.unique(values, return_inverse=True, return_counts=True)
+        rank = (np.cumsum(number) - (number - 1) / 2)[kind]
+        ranks.append(rank - np.average(rank, weights=w) if w.sum() > 0 else rank)
+    a, b = ranks
+    size = np.sqrt((w * a * a).sum() * (w * b * b).sum())
+    return np.asarray((w * a * b).sum() / size if size > 0 else np.nan)
 
 
 def acc(

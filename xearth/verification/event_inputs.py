@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,11 +15,11 @@ from ..units import convert_array
 from .block import Array
 from .evaluate import evaluate
 from .events import Classes, EnsembleEvent, EventSource, GivenEvent
-from .pairs import Dims, mean_over, pair, reduced_dims
+from .pairs import Dims
 from .score import Score
 from .thresholds import check_op, read_thresholds
 
-__all__ = ["Bins", "EventInputs", "over_points", "read_events"]
+__all__ = ["Bins", "EventInputs", "read_events"]
 
 #: Number of equal classes of probability, their edges, or None for one class per member count.
 Bins = int | Sequence[float] | None
@@ -100,48 +100,6 @@ def read_events(
         )
     event = EnsembleEvent(read_thresholds(thresholds, forecast), check_op(op))
     return EventInputs(event, forecast, obs, member)
-
-
-def over_points(
-    function: Callable[[Array, Array, Array], Array],
-    forecast: xr.DataArray,
-    obs: xr.DataArray,
-    *,
-    dim: Dims,
-    weights: xr.DataArray | None,
-    new: Mapping[str, Any],
-) -> xr.DataArray:
-    """Apply a function of the known points (n,), with their weights, of each set to be reduced.
-
-    For what needs all of its points at once, such as ranks: on Dask arrays the dimensions that
-    are reduced become one chunk.
-    """
-    forecast, obs = pair(forecast, obs)
-    forecast, obs = xr.broadcast(forecast, obs)
-    dims = reduced_dims(forecast, dim)
-    w = xr.ones_like(forecast) if weights is None else weights.fillna(0.0)
-    if set(w.dims) - set(dims) and weights is not None:
-        mean_over(forecast, dims, weights)  # says what is wrong with them
-
-    def one(p: Array, o: Array, w: Array) -> Array:
-        there = ~np.isnan(p) & ~np.isnan(o) & (w > 0)
-        return function(p[there], o[there], w[there])
-
-    order = {"points": dims}
-    found: xr.DataArray = xr.apply_ufunc(
-        one,
-        *(a.broadcast_like(forecast).stack(order, create_index=False) for a in (forecast, obs, w)),
-        input_core_dims=[["points"]] * 3,
-        output_core_dims=[list(new)],
-        vectorize=True,
-        dask="parallelized",
-        output_dtypes=[np.float64],
-        dask_gufunc_kwargs={
-            "allow_rechunk": True,
-            "output_sizes": {name: len(labels) for name, labels in new.items()},
-        },
-    )
-    return found.assign_coords(new)
 
 
 def _probability(forecast: xr.DataArray) -> xr.DataArray:

@@ -12,9 +12,10 @@ import xarray as xr
 
 from ..cf.attrs import score_attrs
 from .block import Array
-from .event_inputs import Bins, over_points, read_events
+from .event_inputs import Bins, read_events
 from .events import GivenEvent
 from .pairs import Dims
+from .points import over_points
 from .probability_rows import TABLE
 from .probability_rows import reliability as reliability_row
 from .probability_rows import roc as roc_row
