@@ -500,6 +500,12 @@ def _prediff(folder: Path, index: Mapping[str, Any]) -> Iterator[Result]:
     yield from prediff(folder, index)
 
 
+def _verification(folder: Path, index: Mapping[str, Any]) -> Iterator[Result]:
+    from golden_verification import verification
+
+    yield from verification(folder, index)
+
+
 # Index file -> how its cases run. An index that is not here is a group of a later version.
 RUNNERS: dict[str, Runner] = {
     "index_layers.json": _layers,
@@ -510,7 +516,7 @@ RUNNERS: dict[str, Runner] = {
 }
 
 # Several groups call their index "index.json": what is in it tells them apart.
-BY_CONTENT: dict[str, Runner] = {"cases": _prediff}
+BY_CONTENT: dict[str, Runner] = {"cases": _prediff, "metrics": _verification}
 
 
 def _runner(path: Path) -> Runner | None:

@@ -31,9 +31,11 @@ def over_points(
     forecast, obs = pair(forecast, obs)
     forecast, obs = xr.broadcast(forecast, obs)
     dims = reduced_dims(forecast, dim)
-    w = xr.ones_like(forecast) if weights is None else weights.fillna(0.0).drop_vars(list(weights.coords))
-    if set(w.dims) - set(dims) and weights is not None:
-        mean_over(forecast, dims, weights)  # says what is wrong with them
+    w = xr.ones_like(forecast)
+    if weights is not None:
+        if set(weights.dims) - set(dims):
+            mean_over(forecast, dims, weights)  # says what is wrong with them
+        w = weights.fillna(0.0).drop_vars(list(weights.coords))
 
     def one(p: Array, o: Array, w: Array) -> Array:
         there = ~np.isnan(p) & ~np.isnan(o) & (w > 0)
