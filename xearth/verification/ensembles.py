@@ -29,8 +29,8 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from ..cf.discover import discover
 from ..errors import AxisError, ConfigError
+from .pooling import field_dims
 
 __all__ = ["Ensemble", "Vote", "combine_members", "vote"]
 
@@ -148,8 +148,7 @@ def vote(members: npt.NDArray[Any], *, probability: float) -> npt.NDArray[Any]:
 
 
 def _matched(forecast: xr.DataArray, member: str) -> xr.DataArray:
-    axes = discover(forecast, require=("y", "x"))
-    field = [str(axes.y), str(axes.x)]
+    field = [str(name) for name in field_dims(forecast)]
     return _apply(matched_mean, forecast, [member, *field], field)
 
 
