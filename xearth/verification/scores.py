@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from difflib import get_close_matches
+from functools import partial
 from types import MappingProxyType
 
 from ..errors import ConfigError
 from .crps_rows import PARAMETRIZED as WEIGHTED
 from .crps_rows import ROWS as NORMAL
 from .deterministic_rows import ROWS as DETERMINISTIC
+from .event_scores import CATEGORICAL, categorical_rows
 from .facts import ScoreFacts
 from .parameters import Factory, Parameters
 from .probabilistic_rows import ROWS as PROBABILISTIC
@@ -29,8 +31,20 @@ SCORES: Mapping[str, Score] = MappingProxyType(
 )
 
 
+def _categorical(name: str, parameters: Parameters) -> Score:
+    rows = categorical_rows(parameters.limits(), parameters.op)
+    return next(score for score in rows if score.name == name)
+
+
 #: The scores that need parameters, by name: functions of :class:`Parameters`.
-PARAMETRIZED: Mapping[str, Factory] = MappingProxyType({**PROBABILITY, **WEIGHTED, **RANKS})
+PARAMETRIZED: Mapping[str, Factory] = MappingProxyType(
+    {
+        **{name: partial(_categorical, name) for name in CATEGORICAL},
+        **PROBABILITY,
+        **WEIGHTED,
+        **RANKS,
+    }
+)
 
 
 def names() -> tuple[str, ...]:
