@@ -20,6 +20,7 @@ from .sorting import Array, block_points, tiles
 __all__ = ["crps", "parts", "sweep"]
 
 WIDTH = 128  # points side by side
+PAD = 16  # so that a point's members do not all fall on the same lines of the cache
 GROUP = 4  # float32 terms added up before they go into a float64 sum
 CHUNK = 2048  # points compared with all thresholds in turn
 
@@ -51,20 +52,29 @@ def _network(rows: int) -> tuple[Array, Array]:
     return np.array(table, np.int64).reshape(-1, 3), np.array(places, np.int64)
 
 
+def _workspace(members: int, dtype: np.dtype[Any]) -> tuple[Any, ...]:
+    """Return comparators, places, and rows to sort: one buffer three times.
+
+    For the compiler these are different arrays, of which it checks while running that the rows in
+    use do not overlap.
+    """
+    rows = np.zeros((members + 1, WIDTH + PAD), dtype)
+    return (*_network(members), (rows, rows, rows))
+
+
 def crps(members: Array, truth: Array, fair: int) -> Array:
     """Return the CRPS (...) of members (M, ...) and truth (...) of one floating type."""
-    kernel, network = _compile(_crps), _network(len(members))
-    rows = np.zeros((len(members) + 1, WIDTH), members.dtype)
+    kernel, work = _compile(_crps), _workspace(len(members), members.dtype)
     out = np.empty(truth.shape, members.dtype)
     stack = _stack(members)
     if stack is not None and truth.flags.c_contiguous:
-        kernel(stack, truth.reshape(-1), *network, fair, (rows, rows, rows), out.reshape(-1))
+        kernel(stack, truth.reshape(-1), fair, work, out.reshape(-1))
         return out
     for index in tiles(truth.shape, block_points(len(members), members.itemsize)):
         x = np.ascontiguousarray(members[(slice(None), *index)]).reshape(1, len(members), -1)
         score = np.empty(x.shape[2], x.dtype)
         y = np.ascontiguousarray(truth[index]).reshape(-1)
-        kernel(x, y, *network, fair, (rows, rows, rows), score)
+        kernel(x, y, fair, work, score)
         out[index] = score.reshape(out[index].shape)
     return out
 
@@ -82,8 +92,7 @@ def parts(d: Array) -> tuple[Array, Array]:
     """Return counts (n,) and mean, variance, mean |d|, pairwise sum (4, n) of deviations (M, n)."""
     d = np.ascontiguousarray(d)
     counts, values = np.empty(d.shape[1], np.int64), np.empty((4, d.shape[1]))
-    rows = np.zeros((len(d) + 1, WIDTH), d.dtype)
-    _compile(_parts)(d, *_network(len(d)), (rows, rows, rows), counts, values)
+    _compile(_parts)(d, _workspace(len(d), d.dtype), counts, values)
     return counts, values
 
 
@@ -108,12 +117,12 @@ def _reachable(marks: Sequence[Any], dtype: np.dtype[Any]) -> Array:
 
 # ---- what is compiled ----------------------------------------------------------------------
 # One function each: a compiled function that calls another cannot be kept on disk unless numba is
-# imported with this module. ``rows`` holds the same buffer three times: for the compiler these
-# are different arrays, of which it checks while running that the rows in use do not overlap.
+# imported with this module.
 
 
-def _crps(x, y, network, places, fair, rows, out):  # type: ignore[no-untyped-def]
+def _crps(x, y, fair, work, out):  # type: ignore[no-untyped-def]  # noqa: PLR0912
     """Write the CRPS of members x (outer, M, inner) and truth y (outer * inner) to out."""
+    network, places, rows = work
     members, inner = x.shape[1], x.shape[2]
     count, total, group = np.zeros(WIDTH, x.dtype), np.zeros(WIDTH), np.zeros(WIDTH, x.dtype)
     one, zero, far = x.dtype.type(1), x.dtype.type(0), x.dtype.type(np.inf)
@@ -121,47 +130,54 @@ def _crps(x, y, network, places, fair, rows, out):  # type: ignore[no-untyped-de
         width = min(WIDTH, y.size - start)
         count[:] = zero
         total[:] = 0.0
+        truth = y[start : start + width]
         lead, first = divmod(start, inner)
         if first + width <= inner:  # points lie side by side
             for m in range(members):
-                row, source = rows[0][m], x[lead, m]
+                row, source = rows[0][m], x[lead, m, first : first + width]
                 for i in range(width):
-                    d = source[first + i] - y[start + i]
+                    row[i] = source[i] - truth[i]
+                for i in range(WIDTH):
+                    d = row[i]
                     count[i] += zero if np.isnan(d) else one
                     row[i] = far if np.isnan(d) else d
         else:
             for i in range(width):
-                lead, place = divmod(start + i, inner)
+                known = 0
                 for m in range(members):
-                    d = x[lead, m, place] - y[start + i]
-                    count[i] += zero if np.isnan(d) else one
+                    d = x[lead, m, first] - truth[i]
+                    known += not np.isnan(d)
                     rows[0][m, i] = far if np.isnan(d) else d
+                count[i], first = known, first + 1
+                if first == inner:
+                    lead, first = lead + 1, 0
         for c in range(len(network)):
             low, high = rows[0][network[c, 0]], rows[1][network[c, 1]]
             spare = rows[2][network[c, 2]]
             for i in range(WIDTH):
                 a, b = low[i], high[i]
-                spare[i] = a if a < b else b
-                high[i] = b if a < b else a
+                spare[i] = min(b, a)
+                high[i] = max(a, b)
         for k in range(members):
             row, rank = rows[0][places[k]], x.dtype.type(k)
             down = x.dtype.type(fair - 2 * k - 1)
             for i in range(WIDTH):
                 up = row[i] * (x.dtype.type(2) * (count[i] - rank) - x.dtype.type(1 + fair))
                 below = row[i] * down
-                term = up if up > below else below
+                term = max(below, up)
                 group[i] += term if rank < count[i] else zero
             if k % GROUP == GROUP - 1 or k == members - 1:
                 total += group
                 group[:] = zero
         for i in range(width):
-            known = np.float64(count[i])
-            score = total[i] / (known * (known - fair))
-            out[start + i] = score if known <= fair or score < np.inf else np.inf
+            size = np.float64(count[i])
+            score = total[i] / (size * (size - fair))
+            out[start + i] = score if size <= fair or abs(score) < np.inf else np.inf
 
 
-def _parts(d, network, places, rows, counts, values):  # type: ignore[no-untyped-def]
+def _parts(d, work, counts, values):  # type: ignore[no-untyped-def]
     """Write counts and parts of deviations d (M, n)."""
+    network, places, rows = work
     members = len(d)
     count, sums, group = np.zeros(WIDTH), np.zeros((4, WIDTH)), np.zeros((2, WIDTH), d.dtype)
     zero, far = d.dtype.type(0), d.dtype.type(np.inf)
@@ -170,9 +186,9 @@ def _parts(d, network, places, rows, counts, values):  # type: ignore[no-untyped
         count[:] = 0.0
         sums[:] = 0.0
         for m in range(members):
-            row, source = rows[0][m], d[m]
+            row, source = rows[0][m], d[m, start : start + width]
             for i in range(width):
-                v = source[start + i]
+                v = source[i]
                 row[i] = v
                 count[i] += 0.0 if np.isnan(v) else 1.0
                 v = zero if np.isnan(v) else v
@@ -198,8 +214,8 @@ def _parts(d, network, places, rows, counts, values):  # type: ignore[no-untyped
             spare = rows[2][network[c, 2]]
             for i in range(WIDTH):
                 a, b = low[i], high[i]
-                spare[i] = a if a < b else b
-                high[i] = b if a < b else a
+                spare[i] = min(b, a)
+                high[i] = max(a, b)
         for k in range(members):
             row = rows[0][places[k]]
             for i in range(WIDTH):
