@@ -166,7 +166,7 @@ def windows(length: int, size: int, stride: int, edge: Edge) -> int:
     (2, 3)
     """
     if edge == "keep":
-        return max(0, -(-(length - size) // stride)) + 1
+        return min(max(0, -(-(length - size) // stride)), (length - 1) // stride) + 1
     return (length - size) // stride + 1
 
 
