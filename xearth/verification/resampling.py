@@ -115,6 +115,17 @@ class Bootstrap:
                 f"bootstrap with block={self.block!r}: expected 'auto' or a whole number of starts."
             )
 
+    @property
+    def attrs(self) -> dict[str, Any]:
+        """What a result says of how it was made."""
+        return {
+            "method": "symmetric studentized circular block bootstrap over starts",
+            "confidence": self.confidence,
+            "resamples": self.n,
+            "block": self.block,
+            "seed": self.seed,
+        }
+
     def run(self, x: Floats, finish: Finish) -> Floats:
         """Return the statistics (P, 7) of P scores from sums per start (P, n, K).
 
@@ -128,20 +139,24 @@ class Bootstrap:
         out[:, 5] = known.sum(1)
         mean, deviation = _split(x)
         out[:, 0] = _quiet(finish, n * mean)
-        if n < MINIMUM:
+        if n < MINIMUM or P == 0:
             return out
-        gradient = _gradient(finish, mean, deviation.std(1) * np.sqrt(n), n)
+        active = _active(finish, mean, deviation.std(1) * np.sqrt(n), n)
+        total, mean, deviation = n * mean, mean[:, active], deviation[..., active]
+        of_active = _holding(finish, total, active)
+        gradient = _gradient(of_active, mean, deviation.std(1) * np.sqrt(n), n)
         lengths = self._lengths(np.einsum("pnk,pk->pn", deviation, gradient))
+        pairs = active.sum() * (active.sum() + 1) // 2
+        some = max(1, _BYTES // (8 * max(self.n * (4 * K + pairs), n * pairs)))
         for length in np.unique(lengths):
             rows = np.flatnonzero((lengths == length) & (out[:, 5] >= MINIMUM))
             blocks = max(2, round(n / length))
             weights = _counts(n, blocks, self.n, [self.seed, int(length)]) / blocks
-            pairs = K * (K + 1) // 2
-            some = max(1, _BYTES // (8 * max(self.n * (4 * K + pairs), n * pairs)))
             for start in range(0, len(rows), some):
                 i = rows[start : start + some]
                 draw = _Draw(mean[i], deviation[i], weights, int(length), blocks)
-                out[i, 1:5] = self._interval(draw, finish, out[i, 0], gradient[i])
+                own = _holding(finish, total[i], active)
+                out[i, 1:5] = self._interval(draw, own, out[i, 0], gradient[i])
                 out[i, 6] = length
         return out
 
@@ -214,10 +229,9 @@ class _Draw:
         mean[np.abs(mean) <= _NOTHING * (np.abs(self.mean) + step)] = 0.0
         gradient = _gradient(finish, mean, step, n)
         variance = np.zeros(mean.shape[:2])
-        moving = np.flatnonzero(step.any(0))
         with np.errstate(invalid="ignore"):
-            for k in moving:
-                for j in moving[moving <= k]:
+            for k in range(z.shape[2]):
+                for j in range(k + 1):
                     second = self._average((z[..., k] * z[..., j])[..., None])[..., 0]
                     second -= shift[..., k] * shift[..., j]
                     variance += (1 if j == k else 2) * second * gradient[..., k] * gradient[..., j]
@@ -239,6 +253,36 @@ def _split(x: Floats) -> tuple[Floats, Floats]:
 def _quiet(finish: Finish, total: Floats) -> Floats:
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(finish(total), dtype=np.float64)
+
+
+def _active(finish: Finish, mean: Floats, deviation: Floats, n: int) -> npt.NDArray[np.bool_]:
+    """Tell which sums (K,) vary over starts and have a part in a score at all.
+
+    Of the counts at ten thresholds the score at one threshold needs a tenth.
+    """
+    total = n * mean
+    before = _quiet(finish, total)
+    active = np.zeros(mean.shape[-1], dtype=bool)
+    for k in np.flatnonzero(deviation.any(0)):
+        for sign in (1, -1):
+            shifted = total.copy()
+            shifted[:, k] += sign * deviation[:, k]
+            active[k] |= not np.array_equal(_quiet(finish, shifted), before, equal_nan=True)
+    return active
+
+
+def _holding(finish: Finish, total: Floats, active: npt.NDArray[np.bool_]) -> Finish:
+    """Return the score as a formula of the active sums, the others held at ``total`` (P, K)."""
+    if active.all():
+        return finish
+
+    def of_active(varying: Floats) -> Floats:
+        whole = np.empty((*varying.shape[:-1], total.shape[-1]))
+        whole[...] = total
+        whole[..., active] = varying
+        return finish(whole)
+
+    return of_active
 
 
 def _gradient(finish: Finish, mean: Floats, deviation: Floats, n: int) -> Floats:

@@ -31,17 +31,17 @@ from ..errors import (
 from ..units import cf_format, convert_array
 from .resampling import MINIMUM, STATISTICS, Bootstrap
 
-__all__ = ["bootstrap", "compare", "distinguishable", "paired_losses"]
+__all__ = ["bootstrap", "compare", "distinguishable", "paired_losses", "verdicts"]
 
 Array = npt.NDArray[Any]
 Kind = Literal["mean", "root", "skill"]
 
-#: What a difference of two forecasts is made of: its formula of the two mean losses, what it is
-#: called, and the power of the unit of the losses it has.
-_DIFFERENCES: Mapping[str, tuple[Callable[[Array, Array], Array], str, float | None]] = {
-    "mean": (lambda a, b: a - b, "difference of the mean losses", 1.0),
-    "root": (lambda a, b: np.sqrt(a) - np.sqrt(b), "difference of the root mean losses", 0.5),
-    "skill": (lambda a, b: 1 - a / b, "skill score", None),
+#: What a difference of two forecasts is made of: its formula of the two mean losses, and what it
+#: is called.
+_DIFFERENCES: Mapping[str, tuple[Callable[[Array, Array], Array], str]] = {
+    "mean": (lambda a, b: a - b, "difference of the mean losses"),
+    "root": (lambda a, b: np.sqrt(a) - np.sqrt(b), "difference of the root mean losses"),
+    "skill": (lambda a, b: 1 - a / b, "skill score"),
 }
 
 
@@ -170,7 +170,7 @@ def compare(
     ConfigError
         An unknown score.
     GridMismatchError, UnitsError, TimeAxisError
-        The two cannot be paired.
+        The two cannot be paired, or "root" of losses whose units are no square.
     MissingDataError
         Fewer than 5 starts have both.
 
@@ -184,7 +184,8 @@ def compare(
     """
     if score not in _DIFFERENCES:
         raise ConfigError(f"score={score!r}: expected one of {list(_DIFFERENCES)}.")
-    formula, long_name, power = _DIFFERENCES[score]
+    formula, long_name = _DIFFERENCES[score]
+    attrs = _difference_attrs(long_name, losses.attrs.get("units"), score)
     a, b, left_out = paired_losses(losses, reference, dim)
     found = bootstrap(
         {"a": a, "b": b, "pairs": xr.ones_like(a.drop_attrs())},
@@ -195,7 +196,6 @@ def compare(
         confidence=confidence,
         seed=seed,
     )
-    attrs = _difference_attrs(long_name, losses.attrs.get("units"), power)
     for name in ("value", "lower", "upper", "standard_error"):
         found[name].attrs = {**attrs, "long_name": f"{long_name}{_SUFFIXES[name]}"}
     found.attrs["starts_left_out"] = left_out
@@ -260,7 +260,7 @@ def distinguishable(
     table.attrs["starts_left_out"] = left_out
     sign = -1.0 if score == "skill" else 1.0
     table["verdict"] = xr.apply_ufunc(
-        _words,
+        verdicts,
         sign * table.value,
         table.p_value,
         table.n,
@@ -406,34 +406,53 @@ def _labeled(found: xr.DataArray, options: Bootstrap) -> xr.Dataset:
     table.p_value.attrs = {"long_name": "p-value of a score of 0, two-sided", "units": "1"}
     table.n.attrs = {"long_name": "number of starts", "units": "1"}
     table.block_length.attrs = {"long_name": "length of the resampled blocks", "units": "1"}
-    table.attrs = {
-        "method": "symmetric studentized circular block bootstrap over starts",
-        "confidence": options.confidence,
-        "resamples": options.n,
-        "block": options.block,
-        "seed": options.seed,
-    }
+    table.attrs = options.attrs
     return table
 
 
-def _difference_attrs(long_name: str, units: str | None, power: float | None) -> dict[str, Any]:
-    if power is None:
+def _difference_attrs(long_name: str, units: str | None, kind: str) -> dict[str, Any]:
+    """Return the attributes of a difference of losses in some units."""
+    if kind == "skill":
         return {"long_name": long_name, "units": "1"}
     if units is None:
         return {"long_name": long_name}
-    if power != 1:
-        units = cf_format(f"({units}) ** {power}")
+    if kind == "root":
+        try:
+            units = cf_format(f"({units}) ** 0.5")
+        except UnitsError as error:
+            raise UnitsError(
+                f"score='root' compares roots of squared errors, but the losses have units "
+                f"{units!r}, which are no square. xarray keeps the units of the error when it is "
+                "squared: set attrs['units'], for example to 'K2'."
+            ) from error
     return score_attrs(long_name, units=units, unit_power=1)
 
 
-def _words(difference: Array, p: Array, n: Array, level: float) -> Array:
-    """Put a difference (negative is better) into words."""
+def verdicts(difference: Array, p: Array, n: Array, level: float) -> Array:
+    """Put differences, of which the negative are better, into words.
+
+    Parameters
+    ----------
+    difference, p, n : ndarray (...)
+        Difference (NaN if neither side is better), p-value (NaN if unknown), number of starts.
+    level : float
+        The p-value up to which a difference counts.
+
+    Returns
+    -------
+    ndarray of str (...)
+
+    Examples
+    --------
+    >>> verdicts(np.array([-1.0, 1.0]), np.array([0.01, 0.2]), np.array([30, 30]), 0.05).tolist()
+    ['yes, better (p = 0.010, n = 30)', 'no (p = 0.200, n = 30)']
+    """
     out = np.empty(np.shape(p), dtype="U40")
     for i in np.ndindex(*out.shape):
         if np.isnan(p[i]):
             out[i] = f"unknown (n = {n[i]:.0f})"
             continue
-        side = "better" if difference[i] < 0 else "worse"
+        side = "differs" if np.isnan(difference[i]) else "better" if difference[i] < 0 else "worse"
         verdict = f"yes, {side}" if p[i] <= level else "no"
         out[i] = f"{verdict} (p = {p[i]:.3f}, n = {n[i]:.0f})"
     return out

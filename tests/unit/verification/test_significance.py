@@ -204,6 +204,8 @@ def test_units_and_names():
     assert rmse.value.attrs["units_metadata"] == "temperature: difference"
     assert compare(a, b, score="skill", n=50).value.attrs["units"] == "1"
     assert "bootstrap" in mean.attrs["method"]
+    with pytest.raises(UnitsError, match="K2"):
+        compare(a.assign_attrs(units="K"), b.assign_attrs(units="K"), score="root", n=50)
     milli = (1e6 * b).assign_attrs(units="mK2")
     np.testing.assert_allclose(compare(a, milli, n=50).value, mean.value, rtol=1e-9)
 
