@@ -20,9 +20,7 @@ from __future__ import annotations
 
 import glob
 import os
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,53 +29,18 @@ import xarray as xr
 
 from ..errors import AxisError, SourceError, TimeAxisError, TimeAxisWarning, warn
 from .calendars import Calendar
-from .clues import STANDARD_NAMES, is_dates
-from .discover import bounds_of
+from .clues import is_dates
 from .forecast_coords import INIT_ATTRS, MEMBER_ATTRS, VALID_ATTRS, valid_time
 from .leads import Counting, Leads, read_leads
 from .nominal import decode_times, decoded_dates
+from .roles import WORDS, Roles, find_roles
 from .timeaxis import MONTHS, TimeAxis
 
 __all__ = ["as_hindcast", "count_members", "open_hindcast"]
 
 Labeled = TypeVar("Labeled", xr.DataArray, xr.Dataset)
 
-# Names of starts, leads and members, the surest first; matched whole.
-NAMES: Mapping[str, tuple[str, ...]] = {
-    "init": (
-        "init", "inits", "init_?time", "initial_?time", "initiali[sz]ation(_time)?", "start_?date",
-        "start_?time", "sdate", "hdate", "hindcast_?date", "reference_?time", "ref_?time",
-        "forecast_reference_time", "forecast_initial_time", "issue_?(date|time)?", "S",
-    ),
-    "lead": (
-        "forecast_?months?", "fc_?months?", "lead_?time_?months?", "lead_?months?", "lead_?years?",
-        "lead", "leads", "lead_?times?(_?(hours?|days?))?", "forecast_period", "step",
-        "prediction_timedelta", "forecast_hours?", "f_?time", "l_?time", "fxx", "tau", "horizon",
-        "L",
-    ),
-    "member": (
-        "members?", "reali[sz]ations?", "number", "ens", "ensembles?", "ens(emble)?_?members?",
-        "run", "sample", "M",
-    ),
-}  # fmt: skip
-_WORDS = {
-    "init": "starts (forecast_reference_time)",
-    "lead": "leads (forecast_period)",
-    "member": "members (realization)",
-}
 _START = {**INIT_ATTRS, "long_name": "start of the forecast"}
-_SAME_CASE = ("S", "L", "M")  # a lower-case s, l or m is something else
-
-
-@dataclass(frozen=True)
-class _Roles:
-    """The coordinate that plays each part, and the dimension it lies on (None: a single value)."""
-
-    init: str
-    lead: str
-    member: str | None
-    valid: str | None
-    dims: Mapping[str, str | None]
 
 
 def open_hindcast(
@@ -212,7 +175,7 @@ def as_hindcast(
         )
         found: Any = made[name].rename(obj.name)
         return found
-    roles = _roles(obj, {"init": init, "lead": lead, "member": member})
+    roles = find_roles(obj, {"init": init, "lead": lead, "member": member})
     ds = _dims_of_roles(obj, roles)
     ds = ds.assign_coords(init=_starts(ds["init"], roles.init))
     ds = _without_missing_starts(ds)
@@ -291,146 +254,10 @@ def _opened(path: Path, chunks: Any) -> xr.Dataset:
         ) from error
 
 
-# -- which coordinate is what ---------------------------------------------------------------------
-
-
-def _roles(ds: xr.Dataset, given: Mapping[str, str | None]) -> _Roles:
-    """Find starts, leads, members and valid times."""
-    bounds = bounds_of(ds)
-    names = [str(n) for n in dict.fromkeys((*ds.coords, *ds.dims)) if n not in bounds]
-    found: dict[str, str | None] = {}
-    taken: set[str | None] = set()
-    for role in NAMES:
-        found[role] = _candidate(ds, role, given[role], names, taken)
-        if found[role] is not None:
-            taken |= {_dim(ds, str(found[role]))} - {None}
-    valid = _valid_name(ds, names, found)
-    if found["init"] is None:
-        found["init"] = _plain_time(ds, names, found, valid)
-    if found["lead"] is None:
-        found["lead"] = _series(ds, found, valid)
-    for role in ("init", "lead"):
-        if found[role] is None:
-            raise AxisError(
-                f"No {_WORDS[role]} among the coordinates {names} of this object. Name them: "
-                f"as_hindcast(ds, {role}=...), or set the standard_name."
-            )
-    dims = {role: _dim(ds, name) for role, name in found.items() if name is not None}
-    if dims["init"] is not None and dims["init"] == dims["lead"]:
-        raise AxisError(
-            f"Starts {found['init']!r} and leads {found['lead']!r} lie on the one dimension "
-            f"{dims['init']!r}: one forecast for each start. Give each an axis of its own, as in "
-            "ds.set_index(...).unstack()."
-        )
-    return _Roles(str(found["init"]), str(found["lead"]), found["member"], valid, dims)
-
-
-def _dim(ds: xr.Dataset, name: str) -> str | None:
-    """Return the dimension a coordinate lies on; None for a single value."""
-    if name not in ds.coords:
-        return name
-    dims = ds[name].dims
-    if len(dims) > 1:
-        raise AxisError(
-            f"{name!r} has the dims {dims}; starts, leads and members have one. Select, or name "
-            "another coordinate."
-        )
-    return str(dims[0]) if dims else None
-
-
-def _candidate(
-    ds: xr.Dataset, role: str, given: str | None, names: list[str], taken: set[str | None]
-) -> str | None:
-    """Return the coordinate of a role: as given, by standard name, by name."""
-    if given is not None:
-        if given not in names:
-            raise AxisError(
-                f"{role}={given!r} is no coordinate or dimension of this object, which has "
-                f"{names}. Give one of these."
-            )
-        return given
-    flat = [n for n in names if n not in ds.coords or ds[n].ndim <= 1]
-    said = [n for n in flat if n in ds.coords and _said(ds[n]) == role]
-    if len(said) == 1 and role != "lead":
-        return said[0]
-    for pattern in NAMES[role]:
-        flags = 0 if pattern in _SAME_CASE else re.IGNORECASE
-        named = [n for n in flat if re.fullmatch(pattern, n, flags) and n not in said]
-        for name in named:
-            free = _dim(ds, name) is None or _dim(ds, name) not in taken
-            if free and _plausible(ds, role, name) and _along(ds, name, said):
-                return name
-    if len(said) > 1:
-        raise AxisError(
-            f"Several coordinates are {_WORDS[role]}: {said}. Name one: "
-            f"as_hindcast(ds, {role}=...)."
-        )
-    return said[0] if said else None
-
-
-def _said(coord: xr.DataArray) -> str | None:
-    return STANDARD_NAMES.get(str(coord.attrs.get("standard_name", "")))
-
-
-def _along(ds: xr.Dataset, name: str, said: list[str]) -> bool:
-    """Let a name overrule what has the standard name on the same dimension only."""
-    return not said or any(_dim(ds, name) == _dim(ds, other) for other in said)
-
-
-def _plausible(ds: xr.Dataset, role: str, name: str) -> bool:
-    """Tell whether the values could be of a role."""
-    if name not in ds.coords:
-        return role in ("member", "lead")
-    coord = ds[name]
-    if role == "init":
-        return is_dates(coord.variable) or coord.dtype.kind in "iufUSO"
-    if role == "lead":
-        return coord.dtype.kind in "iufm"
-    return not is_dates(coord.variable) and coord.dtype.kind != "m"
-
-
-def _valid_name(ds: xr.Dataset, names: list[str], found: Mapping[str, str | None]) -> str | None:
-    """Return the coordinate of valid times: dates on starts and leads, or on leads alone."""
-    dims = {_dim(ds, n) for n in (found["init"], found["lead"]) if n is not None}
-    for name in names:
-        if name in ds.coords and name not in found.values() and is_dates(ds[name].variable):
-            on = set(map(str, ds[name].dims))
-            if len(on) == 2 and (on >= dims - {None}):
-                return name
-            if on and found["lead"] is not None and on == {_dim(ds, found["lead"])}:
-                return name
-    return None
-
-
-def _plain_time(
-    ds: xr.Dataset, names: list[str], found: Mapping[str, str | None], valid: str | None
-) -> str | None:
-    """Return a time that can only be the starts: dates, not along the leads."""
-    lead = None if found["lead"] is None else _dim(ds, found["lead"])
-    dates = [
-        n for n in names
-        if n in ds.coords and n != valid and ds[n].ndim <= 1 and is_dates(ds[n].variable)
-        and (lead is None or lead not in ds[n].dims)
-    ]  # fmt: skip
-    among = [n for n in dates if n in ds.dims] or dates
-    if len(among) > 1:
-        raise AxisError(f"Several times could be the starts: {among}. Name one: init=...")
-    return among[0] if among and lead is not None else None
-
-
-def _series(ds: xr.Dataset, found: Mapping[str, str | None], valid: str | None) -> str | None:
-    """Return the time of a series from a single start, whose leads its valid times tell."""
-    init = found["init"]
-    if init is None or init not in ds.coords or ds[init].size != 1:
-        return None
-    times = [str(n) for n in ds.dims if n in ds.coords and n != init and is_dates(ds[n].variable)]
-    return times[0] if len(times) == 1 else valid
-
-
 # -- the layout -----------------------------------------------------------------------------------
 
 
-def _dims_of_roles(ds: xr.Dataset, roles: _Roles) -> xr.Dataset:
+def _dims_of_roles(ds: xr.Dataset, roles: Roles) -> xr.Dataset:
     """Give each role a dimension of its name; the valid time becomes ``_valid``."""
     names = {"init": roles.init, "lead": roles.lead, "member": roles.member}
     parts = {role: _values_of(ds, role, name) for role, name in names.items() if name is not None}
@@ -470,7 +297,7 @@ def _values_of(ds: xr.Dataset, role: str, name: str) -> xr.Variable:
     if role == "member":
         return xr.Variable((name,), np.arange(ds.sizes[name], dtype=np.int64))
     raise AxisError(
-        f"The {_WORDS[role]} {name!r} have no coordinate, so nobody knows what they are. Give them "
+        f"The {WORDS[role]} {name!r} have no coordinate, so nobody knows what they are. Give them "
         f"values, as in ds.assign_coords({name}=({name!r}, values, {{'units': 'months'}}))."
     )
 
@@ -530,7 +357,7 @@ def _without_missing_starts(ds: xr.Dataset) -> xr.Dataset:
     return ds
 
 
-def _labeled(ds: xr.Dataset, leads: Leads, roles: _Roles, valid: xr.DataArray | None) -> xr.Dataset:
+def _labeled(ds: xr.Dataset, leads: Leads, roles: Roles, valid: xr.DataArray | None) -> xr.Dataset:
     """Set the coordinates lead, valid_time and member; keep other labels of the source."""
     source = ds["lead"]
     ds = ds.assign_coords(lead=leads.variable())
