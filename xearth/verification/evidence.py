@@ -21,7 +21,7 @@ from ..cf.forecast_coords import valid_time
 from ..units import is_difference
 from .provenance import Provenance
 
-__all__ = ["evidence", "fingerprints"]
+__all__ = ["evidence", "fingerprints", "thinned"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -30,6 +30,7 @@ Floats = npt.NDArray[np.float64]
 # granted where several means vanish together.
 _EXACT, _EXACT_TOGETHER, _TOGETHER = 1e-5, 1e-4, 4
 _FEWEST = 5
+_CELLS = 256  # a mark is on every cell, so that some of them show it
 
 
 def evidence(
@@ -58,6 +59,7 @@ def evidence(
     ([], ['bias_removal'])
     """
     seen = Provenance() if seen is None else seen
+    forecast, truth, _ = thinned(forecast, truth, cells=_CELLS)
     axes = discover(forecast, require=("init", "lead"))
     init, member = str(axes.init), axes.member
     center = forecast.mean(member) if member in forecast.dims else forecast
@@ -93,6 +95,28 @@ def evidence(
             "normalized with its own statistics"
         )
     return found
+
+
+def thinned(
+    forecast: xr.DataArray, truth: xr.DataArray, *, cells: int
+) -> tuple[xr.DataArray, xr.DataArray, int]:
+    """Return both with every k-th cell of each horizontal dimension, and k, at most ``cells``.
+
+    Examples
+    --------
+    >>> f = xr.DataArray(np.zeros((3, 40, 80)), dims=("init", "lat", "lon"))
+    >>> thinned(f, f.isel(init=0), cells=200)[0].sizes["lon"]
+    20
+    """
+    axes = discover(forecast, require=())
+    own = (axes.init, axes.lead, axes.member)
+    space = [dim for dim in forecast.dims if dim not in own and dim in truth.dims]
+    size, k = int(np.prod([forecast.sizes[dim] for dim in space], dtype=np.int64)), 1
+    while space and size > cells:
+        k += 1
+        size = int(np.prod([-(-forecast.sizes[dim] // k) for dim in space], dtype=np.int64))
+    every = {dim: slice(None, None, k) for dim in space}
+    return forecast.isel(every), truth.isel(every), k
 
 
 def fingerprints(events: xr.DataArray, dim: str) -> tuple[str, ...]:

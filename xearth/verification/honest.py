@@ -31,6 +31,7 @@ import xarray as xr
 
 from ..cf.discover import discover
 from ..cf.forecast_coords import valid_time
+from .evidence import thinned
 
 __all__ = ["Price", "Redo", "prices"]
 
@@ -40,6 +41,7 @@ Mask = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 
 _FEWEST = 5
+_POINTS = 4_000_000  # of a forecast that prices are computed from
 
 
 @dataclass(frozen=True)
@@ -108,11 +110,12 @@ def prices(
     >>> rmse.gain > 0
     True
     """
-    f, o = _plain(forecast, truth)
+    pair, k = _small(forecast, truth)
+    f, o = _plain(*pair)
     if redo is not None:
-        undone: tuple[Pair, str] | None = (_plain(*redo()), "made again without it")
+        undone: tuple[Pair, str] | None = (_plain(*_small(*redo())[0]), "made again without it")
     elif kind in _UNDO:
-        undone = _UNDO[kind](f, o, record)
+        undone = _UNDO[kind](f, o, _on_cells_of(record, f))
     elif kind in _BY_STARTS:
         undone = _elsewhere(f, o, starts)
     else:
@@ -120,8 +123,26 @@ def prices(
     if undone is None:
         return ()
     (f2, o2), how = undone
+    how = how if k == 1 else f"{how}; every {k}th row and column"
     before, after = _scores(f, o), _scores(f2, o2)
     return tuple(Price(name, before[name], after[name], how) for name in before)
+
+
+def _small(forecast: xr.DataArray, truth: xr.DataArray) -> tuple[Pair, int]:
+    """Thin fields out until a price costs little memory."""
+    axes = discover(forecast, require=("init", "lead"))
+    each = [forecast.sizes[d] for d in (axes.init, axes.lead, axes.member) if d in forecast.dims]
+    cells = max(1, _POINTS // int(np.prod(each, dtype=np.int64)))
+    f, o, k = thinned(forecast, truth, cells=cells)
+    return (f, o), k
+
+
+def _on_cells_of(record: xr.DataArray | None, f: xr.DataArray) -> xr.DataArray | None:
+    """Return the record on the cells of thinned forecasts."""
+    if record is None:
+        return None
+    shared = {d: f[d].values for d in f.dims if d in record.dims and d in record.coords}
+    return record.sel(shared)
 
 
 def _plain(forecast: xr.DataArray, truth: xr.DataArray) -> Pair:

@@ -410,3 +410,28 @@ def test_wrong_use():
         guard(fc)
     assert prices("duplicates", fc, fc, starts=np.ones(12, bool)) == ()
     assert prices("climatology", fc, fc, starts=np.ones(12, bool)) == ()
+
+
+def test_large_fields_are_thinned_out(monkeypatch):
+    """Forecasts of maps: the leak shows on every cell, the price is that of some of them."""
+    rng = np.random.default_rng(0)
+    obs = world()
+    lat = xr.Variable("lat", np.linspace(-30, 30, 24), {"units": "degrees_north"})
+    lon = xr.Variable("lon", np.linspace(120, 280, 40), {"units": "degrees_east"})
+    noise = xr.DataArray(
+        rng.standard_normal((720, 24, 40)), {"lat": lat, "lon": lon}, ("time", "lat", "lon")
+    )
+    field = (obs + 0.3 * noise).assign_attrs(obs.attrs)
+    short = hindcast(obs).isel(init=slice(0, 120))
+    truth = observations_at(short, field)
+    fc = (short + 0.3).broadcast_like(truth)
+    removed = (fc - (fc - truth).mean("init")).assign_attrs(obs.attrs)
+    whole = caught(removed, truth)["bias_removal"]["rmse"]
+    monkeypatch.setattr("xearth.verification.honest._POINTS", 100_000)
+    some = caught(removed, truth)["bias_removal"]["rmse"]
+    assert "every" not in whole.how
+    assert some.how.endswith("row and column")
+    assert whole.gain > 0
+    np.testing.assert_allclose(some.gain, whole.gain, rtol=0.2)
+    base = removed.assign_attrs(obs.attrs, xearth_climatology_base="1985/1990")
+    assert caught(base, truth, record=field)["climatology"]["rmse"].how.endswith("column")
