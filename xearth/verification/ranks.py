@@ -103,8 +103,8 @@ def interval_coverage(
     """Return how often the truth lies in a central interval of the ensemble, bounds included.
 
     The k-th of M ordered members stands for the probability k / (M + 1), with straight lines
-    between, so that members and truth from one distribution give ``level``. Parameters as in
-    :func:`rank_histogram`, and
+    between, so that members and truth from one distribution give ``level``: exactly where its
+    bounds fall on members, nearly elsewhere. Parameters as in :func:`rank_histogram`, and
 
     Parameters
     ----------

@@ -140,8 +140,7 @@ def roc_area(
     The probability that a forecast before an event is higher than one before none, ties counting
     half. Parameters as in :func:`reliability`. Exact for an ensemble, and by default for given
     probabilities (then the dimensions taken together become one chunk); with ``bins`` it is that
-    of the binned curve, never above the exact one, and adds up block by block: the attribute
-    ``method`` says which.
+    of the binned curve, and adds up block by block: the attribute ``method`` says which.
 
     Examples
     --------
