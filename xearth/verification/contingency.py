@@ -18,17 +18,15 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
-import dask.array as da
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
 from ..cf.packing import decoded
 from ..errors import ConfigError
-from ..units import convert_array
 from .counting import Counted, Layout, count_blocks
 from .ensembles import Ensemble, combine_members
-from .pairs import Dims, pair
+from .pairs import Dims, same_terms
 from .tally import bound
 from .tally import contingency as sweep
 from .thresholds import Op, Thresholds, check_op, read_thresholds
@@ -121,7 +119,7 @@ def events_pair(
     ConfigError
         An ensemble without ``ensemble``.
     """
-    forecast, obs = decoded(forecast), decoded(obs)
+    forecast = decoded(forecast)
     if ensemble is not None:
         forecast = combine_members(forecast, ensemble, member=member)
     elif member in forecast.dims:
@@ -130,11 +128,7 @@ def events_pair(
             "how events of one are judged, ensemble='mean', 'members', 'matched mean', 'first' "
             "or Vote(0.5)."
         )
-    # The checks are on labels and attributes: they need no values, and events need the precision
-    # of the data, which a pair of float64 has not.
-    pair(*(field.copy(data=da.zeros(field.shape, chunks=-1)) for field in (forecast, obs)))
-    if "units" in forecast.attrs:
-        obs = convert_array(obs, forecast.attrs["units"])
+    forecast, obs = same_terms(forecast, obs)
     return forecast, obs, (member,) if member in forecast.dims else ()
 
 
