@@ -8,6 +8,9 @@ with :math:`b \ne 0` only for absolute temperatures on different scales. A *diff
 temperatures (an anomaly, a spread, an error) converts with :math:`b = 0`; CF marks it with
 ``units_metadata = "temperature: difference"``.
 
+A depth of water and a mass of water on an area (mm day-1, kg m-2 s-1) differ in dimension; a
+labeled field is converted between them as liquid water of 1000 kg m-3, with a `UnitsWarning`.
+
 The registry is built on first use and is private to xearth: pint's application registry,
 which other packages may have set, is never replaced.
 """
@@ -22,7 +25,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import xarray as xr
 
-from .errors import UnitsError
+from .errors import UnitsError, UnitsWarning, warn
 
 if TYPE_CHECKING:
     import pint
@@ -98,6 +101,14 @@ _SYMBOLS = {
     "minute": "min",
     "knot": "knot",
 }
+
+WATER_DENSITY = 1000.0  # kg m-3
+# Of a depth and of a mass on an area; the amounts only where the words below speak of water.
+_WATER_RATES = ("m s-1", "kg m-2 s-1")
+_WATER_AMOUNTS = ("m", "kg m-2")
+_WATER = re.compile(r"precip|rain|lwe|water_equivalent|evapo|runoff|\b(tp|pr)\b", re.IGNORECASE)
+_WATER_NAMES = {"lwe_precipitation_rate": "precipitation_flux", "rainfall_rate": "rainfall_flux"}
+_WATER_NAMES |= {flux: rate for rate, flux in _WATER_NAMES.items()}
 
 _SCALED_ATTRS = ("valid_min", "valid_max", "valid_range", "actual_range")
 
@@ -385,6 +396,11 @@ def convert_array(da: xr.DataArray, target: str) -> xr.DataArray:
         With ``units`` set to ``target``; ``da`` itself when its units are ``target``. Stays
         lazy. ``valid_range`` and its like are converted too.
 
+    Warns
+    -----
+    UnitsWarning
+        Depths of water became masses on an area, or the reverse, as liquid water.
+
     Raises
     ------
     UnitsError
@@ -405,13 +421,19 @@ def convert_array(da: xr.DataArray, target: str) -> xr.DataArray:
     source = da.attrs["units"]
     difference = is_difference(da.attrs)
     try:
-        scale, offset = affine(source, target, difference=difference)
+        water = _through_water(da, source, target)
+        line = (water, 0.0) if water else affine(source, target, difference=difference)
     except UnitsError as error:
         raise UnitsError(f"{name!r}: {error}") from error
+    scale, offset = line
     if source == target:
         return da
-    found = da.copy(data=convert(da.data, source, target, difference=difference))
+    values: Any = da.data
+    values = values if scale == 1.0 else values * scale
+    found = da.copy(data=values if offset == 0.0 else values + offset)
     found.attrs = {**da.attrs, "units": target}
+    if water:
+        _said_of_water(found, source, target)
     if (scale, offset) != (1.0, 0.0):
         found.encoding = {}
         for key in [k for k in _SCALED_ATTRS if k in found.attrs]:
@@ -419,6 +441,30 @@ def convert_array(da: xr.DataArray, target: str) -> xr.DataArray:
             if ends.dtype.kind == "f" or "scale_factor" not in da.encoding:
                 found.attrs[key] = ends * scale + offset  # else it counts in the packing, now gone
     return found
+
+
+def _through_water(da: xr.DataArray, source: str, target: str) -> float | None:
+    """Give the factor between a depth of water and a mass on an area; None for anything else."""
+    words = " ".join(str(da.attrs.get(key, "")) for key in ("standard_name", "long_name"))
+    pairs = [_WATER_RATES]
+    if _WATER.search(f"{words} {da.name}"):
+        pairs.append(_WATER_AMOUNTS)
+    for depth, mass in pairs:
+        if compatible(source, depth) and compatible(target, mass):
+            return affine(source, depth)[0] * WATER_DENSITY * affine(mass, target)[0]
+        if compatible(source, mass) and compatible(target, depth):
+            return affine(source, mass)[0] / WATER_DENSITY * affine(depth, target)[0]
+    return None
+
+
+def _said_of_water(found: xr.DataArray, source: str, target: str) -> None:
+    """Give the converted field its new name, and say what was assumed."""
+    text = f"liquid water of {WATER_DENSITY:g} kg m-3 (1 mm is 1 kg m-2)"
+    name = found.attrs.pop("standard_name", None)
+    if name in _WATER_NAMES:
+        found.attrs["standard_name"] = _WATER_NAMES[name]
+    found.attrs["comment"] = f"{found.attrs.get('comment', '')} Converted as {text}.".strip()
+    warn(f"{found.name!r} is converted from {source!r} to {target!r} as {text}.", UnitsWarning)
 
 
 def cf_format(unit: pint.Unit | str) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from xearth.errors import UnitsError
+from xearth.errors import UnitsError, UnitsWarning
 from xearth.units import (
     Q,
     affine,
@@ -272,3 +272,39 @@ def test_application_registry_is_left_alone_and_pint_is_lazy() -> None:
 def test_spellings_of_udunits(spelling: str, unit: str) -> None:
     assert parse(spelling) == parse(unit)
     assert affine(spelling, unit) == (1.0, 0.0)
+
+
+def _rain(units: str, **attrs: str) -> xr.DataArray:
+    given = {"units": units, "standard_name": "lwe_precipitation_rate", **attrs}
+    return xr.DataArray(np.array([0.0, 8.64], "f4"), dims="x", name="pr", attrs=given)
+
+
+@pytest.mark.parametrize("source", ["mm/day", "mm day-1", "m s-1", "mm h-1"])
+def test_water_rates_become_fluxes_with_the_density_stated(source: str) -> None:
+    with pytest.warns(UnitsWarning, match="1000 kg m-3"):
+        flux = convert_array(_rain(source), "kg m-2 s-1")
+    # one millimeter of water is one kilogram on a square meter
+    expected = convert(8.64, source, "mm s-1")
+    assert flux.values[1] == pytest.approx(expected, rel=1e-6)
+    assert flux.dtype == np.float32
+    assert flux.attrs["standard_name"] == "precipitation_flux"
+    assert "1000 kg m-3" in flux.attrs["comment"]
+    with pytest.warns(UnitsWarning, match="1000 kg m-3"):
+        back = convert_array(flux, source)
+    np.testing.assert_allclose(back.values, [0.0, 8.64], rtol=1e-6)
+    assert back.attrs["standard_name"] == "lwe_precipitation_rate"
+
+
+def test_water_amounts_convert_where_the_words_say_water() -> None:
+    depth = _rain("mm", standard_name="lwe_thickness_of_precipitation_amount")
+    with pytest.warns(UnitsWarning, match="liquid water"):
+        assert convert_array(depth, "kg m-2").values[1] == pytest.approx(8.64, rel=1e-6)
+    height = xr.DataArray([1.0], dims="x", name="zg", attrs={"units": "m"})
+    with pytest.raises(UnitsError, match="dimensions differ"):
+        convert_array(height, "kg m-2")
+
+
+def test_water_is_no_way_around_other_dimensions() -> None:
+    for source, target in (("K", "m"), ("mm day-1", "K"), ("kg m-2 s-1", "m"), ("m s-1", "Pa")):
+        with pytest.raises(UnitsError, match="dimensions differ"):
+            convert_array(_rain(source), target)
