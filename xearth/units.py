@@ -103,9 +103,6 @@ _SYMBOLS = {
 }
 
 WATER_DENSITY = 1000.0  # kg m-3
-# Of a depth and of a mass on an area; the amounts only where the words below speak of water.
-_WATER_RATES = ("m s-1", "kg m-2 s-1")
-_WATER_AMOUNTS = ("m", "kg m-2")
 _WATER = re.compile(r"precip|rain|lwe|water_equivalent|evapo|runoff|\b(tp|pr)\b", re.IGNORECASE)
 _WATER_NAMES = {"lwe_precipitation_rate": "precipitation_flux", "rainfall_rate": "rainfall_flux"}
 _WATER_NAMES |= {flux: rate for rate, flux in _WATER_NAMES.items()}
@@ -446,10 +443,8 @@ def convert_array(da: xr.DataArray, target: str) -> xr.DataArray:
 def _through_water(da: xr.DataArray, source: str, target: str) -> float | None:
     """Give the factor between a depth of water and a mass on an area; None for anything else."""
     words = " ".join(str(da.attrs.get(key, "")) for key in ("standard_name", "long_name"))
-    pairs = [_WATER_RATES]
-    if _WATER.search(f"{words} {da.name}"):
-        pairs.append(_WATER_AMOUNTS)
-    for depth, mass in pairs:
+    of_water = _WATER.search(f"{words} {da.name}")  # an amount could be of anything else
+    for depth, mass in (("m s-1", "kg m-2 s-1"), *([("m", "kg m-2")] if of_water else [])):
         if compatible(source, depth) and compatible(target, mass):
             return affine(source, depth)[0] * WATER_DENSITY * affine(mass, target)[0]
         if compatible(source, mass) and compatible(target, depth):
