@@ -123,7 +123,7 @@ def prices(
     if undone is None:
         return ()
     (f2, o2), how = undone
-    how = how if k == 1 else f"{how}; every {k}th row and column"
+    how = how if k == 1 else f"{how}; rows and columns in steps of {k}"
     before, after = _scores(f, o), _scores(f2, o2)
     return tuple(Price(name, before[name], after[name], how) for name in before)
 
