@@ -38,6 +38,16 @@ ZHAO_2024 = (
     "A. T. Wittenberg and W. Cai (2024): Explainable El Nino predictability from climate mode "
     "interactions. Nature 630, 891-898, doi:10.1038/s41586-024-07534-6"
 )
+SUBX_2019 = (
+    "Pegion, K., B. P. Kirtman, E. Becker and others (2019): The Subseasonal Experiment (SubX): a "
+    "multimodel subseasonal prediction experiment. Bull. Amer. Meteor. Soc. 100, 2043-2060, "
+    "doi:10.1175/BAMS-D-18-0270.1"
+)
+WHEELER_HENDON_2004 = (
+    "Wheeler, M. C. and H. H. Hendon (2004): An all-season real-time multivariate MJO index: "
+    "development of an index for monitoring and prediction. Mon. Wea. Rev. 132, 1917-1932, "
+    "doi:10.1175/1520-0493(2004)132<1917:AARMMI>2.0.CO;2"
+)
 NINO_BOXES = {
     "nino12": "Nino1+2 (10S-0, 90W-80W)",
     "nino3": "Nino3 (5S-5N, 150W-90W)",
@@ -54,6 +64,7 @@ class Sample:
     target: str
     attrs: dict[str, str]
     variables: dict[str, dict[str, str]] = field(default_factory=dict)
+    last: str | None = None  # the dimension that CF wants behind the others
 
 
 KAPLAN = Sample(
@@ -171,11 +182,54 @@ XRO = Sample(
         },
     },
 )
-SAMPLES = (KAPLAN, OISST, CPC, OISST_NINO34, XRO)
+_RMM_TERMS = (
+    "MIT (the repository it was taken from); the terms of the data themselves are not stated "
+    "there. Cite the reference."
+)
+GEOS_RMM1 = Sample(
+    "hindcast_geos_rmm1_1999-2009.nc",
+    "geos_rmm1.nc",
+    {
+        "title": "RMM1 hindcasts of GEOS_V2p1 in SubX, 4 members, 45 days, every 5 days, 1999-2009",
+        "source": "GMAO-GEOS-V2p1.RMM1.nc of github.com/pangeo-data/climpred-data",
+        "license": _RMM_TERMS,
+        "references": SUBX_2019,
+    },
+    {
+        "RMM1": {"long_name": "real-time multivariate MJO index, component 1, daily mean"},
+        "member": {"long_name": "ensemble member"},
+        "init": {"axis": "T", "long_name": "start of the forecast"},
+        "lead": {
+            "standard_name": "forecast_period",
+            "comment": "Middles of days: 0.5 is the day of the start.",
+        },
+    },
+    last="init",
+)
+RMM = Sample(
+    "obs_rmm_1998-2016.nc",
+    "rmm.nc",
+    {
+        "title": "Observed RMM1 and RMM2, daily, 1998-2016",
+        "source": "RMM1.observed.interannual.1974-06.2017-07.nc and its RMM2 of "
+        "github.com/pangeo-data/climpred-data",
+        "license": _RMM_TERMS,
+        "references": WHEELER_HENDON_2004,
+    },
+    {
+        "rmm1": {"long_name": "real-time multivariate MJO index, component 1"},
+        "rmm2": {"long_name": "real-time multivariate MJO index, component 2"},
+        "time": {"axis": "T"},
+    },
+)
+SAMPLES = (KAPLAN, OISST, CPC, OISST_NINO34, XRO, GEOS_RMM1, RMM)
 
 
-def _copy_variable(old: netCDF4.Variable, new: netCDF4.Dataset, extra: dict[str, str]) -> None:
+def _copy_variable(
+    old: netCDF4.Variable, new: netCDF4.Dataset, extra: dict[str, str], last: str | None
+) -> None:
     """Copy one variable with its packed values; ``extra`` wins over the old attributes."""
+    order = sorted(range(old.ndim), key=lambda axis: old.dimensions[axis] == last)
     attrs = {key: old.getncattr(key) for key in old.ncattrs()}
     fill = attrs.pop("_FillValue", None)
     packed = "scale_factor" in attrs
@@ -184,17 +238,17 @@ def _copy_variable(old: netCDF4.Variable, new: netCDF4.Dataset, extra: dict[str,
     variable = new.createVariable(
         old.name,
         old.dtype,
-        old.dimensions,
+        tuple(old.dimensions[axis] for axis in order),
         fill_value=fill if fill is not None else False,
         zlib=old.ndim > 0,
         complevel=9,
         shuffle=True,
-        chunksizes=old.shape if old.ndim else None,
+        chunksizes=tuple(old.shape[axis] for axis in order) if old.ndim else None,
     )
     variable.setncatts({**attrs, **extra})
     old.set_auto_maskandscale(False)
     variable.set_auto_maskandscale(False)
-    variable[...] = old[...]
+    variable[...] = np.transpose(old[...], order)
 
 
 def write(sample: Sample, source: Path, target: Path) -> Path:
@@ -212,7 +266,8 @@ def write(sample: Sample, source: Path, target: Path) -> Path:
         for name, size in old.dimensions.items():
             new.createDimension(name, len(size))
         for variable in old.variables.values():
-            _copy_variable(variable, new, sample.variables.get(variable.name, {}))
+            extra = sample.variables.get(variable.name, {})
+            _copy_variable(variable, new, extra, sample.last)
     os.replace(temporary, path)
     return path
 

@@ -10,8 +10,9 @@ from xearth.data.sources import samples
 from xearth.errors import SourceError
 
 
-def test_the_five_samples_are_there_and_small():
-    assert samples.available() == ("cpc_nino", "kaplan_sst", "oisst", "oisst_nino34", "xro_indices")
+def test_the_samples_are_there_and_small():
+    names = "cpc_nino geos_rmm1 kaplan_sst oisst oisst_nino34 rmm xro_indices"
+    assert samples.available() == tuple(names.split())
     assert sum(path.stat().st_size for path in samples.FOLDER.glob("*.nc")) < 4e6
 
 

@@ -9,6 +9,9 @@ oisst           NOAA OISST, 1 degree, 15S-15N, 150E-70W                    1982-
 oisst_nino34    Nino3.4 of OISST v2                                        1981-2020
 cpc_nino        Nino1+2, 3, 3.4 and 4 of NOAA CPC, values and anomalies    1982-2021
 xro_indices     ten indices of ORAS5, warm water volume among them         1979-2024
+geos_rmm1       hindcasts of the Madden-Julian index RMM1 by GEOS (SubX),  1999-2009
+                4 members, 45 days, as the archive labels them
+rmm             observed RMM1 and RMM2, daily                              1998-2016
 ==============  =========================================================  ===========
 
 Each file states its source, license and citation in its attributes; the page *Sample data*
@@ -38,17 +41,17 @@ def available() -> tuple[str, ...]:
     --------
     >>> from xearth.data.sources import samples
     >>> samples.available()
-    ('cpc_nino', 'kaplan_sst', 'oisst', 'oisst_nino34', 'xro_indices')
+    ('cpc_nino', 'geos_rmm1', 'kaplan_sst', 'oisst', 'oisst_nino34', 'rmm', 'xro_indices')
     """
     return tuple(sorted(path.stem for path in FOLDER.glob("*.nc")))
 
 
 @overload
 def open(
-    name: Literal["kaplan_sst", "oisst", "oisst_nino34"], *, chunks: Any = ...
+    name: Literal["geos_rmm1", "kaplan_sst", "oisst", "oisst_nino34"], *, chunks: Any = ...
 ) -> xr.DataArray: ...
 @overload
-def open(name: Literal["cpc_nino", "xro_indices"], *, chunks: Any = ...) -> xr.Dataset: ...
+def open(name: Literal["cpc_nino", "rmm", "xro_indices"], *, chunks: Any = ...) -> xr.Dataset: ...
 @overload
 def open(name: str, *, chunks: Any = ...) -> xr.DataArray | xr.Dataset: ...
 def open(name: str, *, chunks: Any = None) -> xr.DataArray | xr.Dataset:
