@@ -50,6 +50,8 @@ class Entry:
     params: Mapping[str, Any]
     arrays: Mapping[str, Array]
     match: re.Match[str]
+    definition: str
+    expected: Array
 
     def get(self, *endings: str) -> Array:
         """Return the input whose name has one of these endings."""
@@ -189,8 +191,12 @@ def _reliability(e: Entry) -> Found:
 
 
 def _spread_skill(e: Entry) -> Found:
-    name = "unbiased_spread_skill" if "unbiased" in e.name else "spread_skill_ratio"
-    return getattr(probabilistic, name)(*_ensemble(e))
+    f, o = _ensemble(e)
+    if "unbiased" in e.name:
+        return probabilistic.unbiased_spread_skill(f, o)
+    if "M+1" in (e.definition + str(e.params)).replace(" ", ""):
+        return probabilistic.spread_skill_ratio(f, o)
+    return probabilistic.spread(f) / probabilistic.skill(f, o)
 
 
 def _normal(e: Entry) -> Found:
@@ -258,7 +264,8 @@ def _energy(e: Entry) -> Found:
 
 
 def _variogram(e: Entry) -> Found:
-    order = float(e.params.get("p", e.params.get("order", 0.5)))
+    named = re.search(r"p\s*=?\s*(\d+(\.\d+)?)", e.name)
+    order = float(e.params.get("p", e.params.get("order", named[1] if named else 0.5)))
     return multivariate.variogram_score(*_vectors(e), over="variable", order=order, dim=())
 
 
@@ -323,6 +330,8 @@ CATEGORICAL = {
     "heidke": "hss",
     "gilbert": "ets",
     "yule": "orss",
+    "fraction_correct": "accuracy",
+    "equitable_threat_score": "ets",
 }
 
 
@@ -357,6 +366,19 @@ def _sevir(e: Entry) -> Found:
     )
 
 
+def _sevir_bias(e: Entry) -> Found:
+    """Return the column the original calls bias, from our counts; the library has no such score."""
+    knobs = {"table": "lead"} if e.expected.ndim == 2 else {"table": "all"}
+    base = EVENT_PROTOCOLS["sevir"]
+    epsilon = e.params.get("eps", base.epsilon)
+    found = replace(base, scale=None, average=False, **knobs).score(*_frames(e))
+    hits, misses, alarms = (
+        found[name].transpose("threshold", ...) for name in ("hits", "misses", "false_alarms")
+    )
+    column = ((hits + alarms) / (hits + misses + epsilon) / np.log(2.0)) ** 2
+    return column if e.expected.ndim else column.mean()
+
+
 def _maxpool(e: Entry) -> Found:
     fields = [
         pool(field, e.params["pool"], stride=e.params.get("stride"), how="max")
@@ -370,14 +392,14 @@ def _maxpool(e: Entry) -> Found:
 def _fss(e: Entry) -> Found:
     fields = [xr.DataArray(e.get(key), dims=("init", "y", "x")) for key in ("_fc", "_obs")]
 
-    def score(border: Any) -> float:
+    def score(border: Any) -> Array:
         return spatial.fss(
             *fields,
             thresholds=e.params["threshold"],
             window=e.params["window"],
             border=border,
             op=e.params.get("op", ">="),
-        ).item()
+        ).squeeze()
 
     if e.match["border"] == "scores_zeropad":
         return {"scores": score("overhang"), "pysteps": score("zero")}
@@ -400,10 +422,16 @@ def _nino(e: Entry) -> Found:
 
 def _nino_index(e: Entry) -> Found:
     protocol = INDEX_PROTOCOLS["icar_enso"]
-    fields = dict(zip(("_pred_sst", "_true_sst"), _sst(e), strict=False))
-    field = fields["_pred_sst" if any("pred" in key for key in e.arrays) else "_true_sst"]
-    index = protocol._index(field)
-    return protocol._smooth(index, "lead") if e.params.get("smooth") or "3m" in e.name else index
+    forecast, truth = _sst(e) if len(e.arrays) == 2 else (_one_sst(e), None)
+    index = protocol._index(forecast if truth is None or "pred" in e.name else truth)
+    smooth = e.expected.shape != index.shape
+    return protocol._smooth(index, "lead") if smooth else index
+
+
+def _one_sst(e: Entry) -> xr.DataArray:
+    (values,) = e.arrays.values()
+    both = replace(e, arrays={"nino_pred_sst": values, "nino_true_sst": values})
+    return _sst(both)[0]
 
 
 def _sign_test(e: Entry) -> Found:
@@ -420,9 +448,22 @@ def _sign_test(e: Entry) -> Found:
 
 
 def _fdr(e: Entry) -> Found:
+    """Return what is significant, how many are, or the adjusted p-values."""
     p = xr.DataArray(e.get("pvals"), dims="cell")
-    rate = float(e.params.get("alpha", e.params.get("rate", 0.05)))
-    return accuracy_tests.field_significance(p, rate=rate).significant.astype(float)
+
+    def significant(rate: float) -> Array:
+        return accuracy_tests.field_significance(p, rate=rate).significant.values
+
+    if np.isin(e.expected, (0, 1)).all() or e.expected.ndim == 0:
+        mask = significant(float(e.params.get("alpha", e.params.get("rate", 0.05))))
+        return mask.sum() if e.expected.ndim == 0 else mask.astype(float)
+    # the adjusted p-value of a test is the smallest rate at which it is significant
+    number = p.size
+    rates = np.sort(np.unique(np.sort(p.values) * number / np.arange(1, number + 1)))
+    adjusted = np.ones(number)
+    for rate in rates[rates < 1][::-1]:
+        adjusted[significant(float(rate) * (1 + 1e-12))] = rate
+    return adjusted
 
 
 #: What an entry is called, and how it is computed; the first that fits.
@@ -432,12 +473,13 @@ RUN: tuple[tuple[str, Callable[[Entry], Found]], ...] = (
     (r"(?:fair_)?twcrps_(?:fair_)?(?P<kind>upper_tail|lower_tail|interval).*", _tail),
     (r"rank_histogram.*", lambda e: ranks.rank_histogram(*_ensemble(e))),
     (r"brier_threshold.*", _brier_threshold),
-    (r"(unbiased_)?spread_skill.*", _spread_skill),
+    (r".*spread_skill.*|ssr.*", _spread_skill),
     (r"spread(\[.*\])?", lambda e: probabilistic.spread(_ensemble(e)[0])),
     (r"crps_hindcast.*", _crps_hindcast),
     (r"(?P<kind>crps|log_score|logscore|logs|logs?_?score)_(?P<family>\w+)", _family),
-    (r"energy.*", _energy),
-    (r"variogram.*", _variogram),
+    (r"log_?s(core)?s?(\[.*\])?", _normal),
+    (r"(fair_)?energy.*|es(_ensemble|_fair)?(\[.*\])?", _energy),
+    (r"variogram.*|vs(_ensemble)?(\[.*\])?", _variogram),
     (
         r"(?P<score>me|bias|mae|mse|rmse|msess|pearson|spearman|kge)_(?P<where>map|area)(_nan)?",
         _mean_score,
@@ -445,15 +487,16 @@ RUN: tuple[tuple[str, Callable[[Entry], Found]], ...] = (
     (r"(pattern_corr|acc)_.*", _pattern),
     (r"climpred_(?P<score>\w+)_(e2o|m2o)", _climpred),
     (r"cat_(?P<score>\w+)", _categorical),
+    (r"sevir_.*bias.*", _sevir_bias),
     (r"sevir_(?P<kind>counts|csi|pod|sucr).*", _sevir),
     (r"csi_maxpool\d+", _maxpool),
     (r"fss_(?P<border>zeropad|interior|scores_zeropad).*", _fss),
     (r"brier_decomposition.*", _decomposition),
     (r"reliability.*", _reliability),
-    (r"roc_auc.*|roc_area.*", lambda e: reliability.roc_area(*_probabilities(e))),
-    (r"brier", lambda e: brier.brier(*_probabilities(e))),
+    (r"roc.*|auc.*", lambda e: reliability.roc_area(*_probabilities(e))),
+    (r"brier(_score)?", lambda e: brier.brier(*_probabilities(e))),
     (r"[Cc]_nino34_.*", _nino),
-    (r"nino.*", _nino_index),
+    (r"[Nn]ino.*", _nino_index),
     (r"sign_test_(?P<kind>walk|confidence)", _sign_test),
     (r"fdr.*|multipletests.*|benjamini.*", _fdr),
 )
@@ -490,7 +533,11 @@ def run_entry(record: Mapping[str, Any], inputs: Any, values: Any) -> Result:
     if run is None or match is None:
         return Result(name, note="not a kind of entry this version knows", failed=True)
     arrays = {key: inputs[key] for key in record["inputs"]}
-    found = run(Entry(name, record.get("params") or {}, arrays, match))
+    first = values[next(iter(record["peers"].values()))]
+    definition = record.get("definition", "")
+    found = run(Entry(name, record.get("params") or {}, arrays, match, definition, first))
+    if not isinstance(found, dict) and found.shape != first.shape == found.shape[::-1]:
+        found = found.T  # the order of axes is the peer's
     errors, bad = {}, []
     for peer, key in record["peers"].items():
         own = found.get(peer, next(iter(found.values()))) if isinstance(found, dict) else found

@@ -241,8 +241,8 @@ def test_roc_of_classes_that_hold_one_probability_is_exact():
     curve = roc(f, o, thresholds="2 mm/h").squeeze()
     least = np.maximum(np.arange(6) / 5 - 1e-9, 0)
     peer = scores.probability.roc_curve_data(p, event, least)
-    np.testing.assert_allclose(curve.hit_rate[:-1], peer.POD, rtol=1e-12)
-    np.testing.assert_allclose(curve.false_alarm_rate[:-1], peer.POFD, rtol=1e-12)
+    np.testing.assert_allclose(curve.hit_rate, peer.POD, rtol=1e-12)
+    np.testing.assert_allclose(curve.false_alarm_rate, peer.POFD, rtol=1e-12)
     area = -np.trapezoid(curve.hit_rate, curve.false_alarm_rate)
     assert own == pytest.approx(area, rel=1e-12)
 
