@@ -185,8 +185,8 @@ def explain(
     steps.attrs = {
         "protocol_a": first.name,
         "protocol_b": last.name,
-        "score_a": scores[0],
-        "score_b": scores[-1],
+        "score_a": float(scores[0]),
+        "score_b": float(scores[-1]),
     }
     return steps
 

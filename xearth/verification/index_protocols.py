@@ -40,11 +40,10 @@ from ..cf.discover import discover
 from ..cf.packing import decoded
 from ..errors import ProtocolError, RegionError
 from ..fields.regions import NINO34, box_mean
-from .align import observations_at
 from .ensembles import combine_members
 from .indices import running_mean
 from .pairs import pair
-from .protocols import protocol_attrs, words
+from .protocols import at_valid_times, member_of, protocol_attrs, words
 
 __all__ = ["INDEX_PROTOCOLS", "IndexProtocol", "icar_weights"]
 
@@ -162,7 +161,7 @@ class IndexProtocol:
         if lead not in o.dims:
             if self.smoothing == "given":
                 o = running_mean(o, align="centered")
-            o = observations_at(f, o).drop_vars("valid_time")
+            o = at_valid_times(f, o)
         f, o = pair(f, o)
         f, o = (self._smooth(x, lead) for x in (f, o))
         both = f.notnull() & o.notnull()
@@ -255,10 +254,8 @@ def _correlation(f: xr.DataArray, o: xr.DataArray, dim: str, epsilon: float) -> 
 
 
 def _single(forecast: xr.DataArray) -> xr.DataArray:
-    member = "member" if "member" in forecast.dims else discover(forecast, require=()).member
-    if member in forecast.dims:
-        return combine_members(forecast, "mean", member=str(member))
-    return forecast
+    member = member_of(forecast)
+    return forecast if member is None else combine_members(forecast, "mean", member=member)
 
 
 def _starts(forecast: xr.DataArray) -> tuple[str, str]:

@@ -28,12 +28,13 @@ diffcast                 DiffCast (Yu et al. 2024): whole numbers, a table for e
 diffcast_skip            the same, frames with 0/0 left out
 diffcast_leads           the same numbers, a table for each lead
 stldm                    STLDM (2025): every member a forecast, one table
-pgfmm                    PG-FMM (2026): the probability-matched mean, whole numbers, by frame
+pgfmm                    PG-FMM (2026): the probability-matched mean, else as diffcast
 =======================  ======================================================================
 
-What a source does not state is as in ``sevir``. The evaluator of ``sevir`` prints a column
-"bias" which is the square of the ratio of events over ln 2, by which a perfect forecast scores
-2.08; it is not reproduced. Use :func:`~xearth.verification.categorical.frequency_bias`.
+What the source of a variant does not state is as in ``sevir``. The evaluator of ``sevir`` prints
+a column "bias" which is the square of the ratio of events over ln 2, by which a perfect forecast
+scores 2.08; it is not reproduced. Use
+:func:`~xearth.verification.categorical.frequency_bias`.
 
 SEVIR stores vertically integrated liquid as pixel values 0..255. These protocols take floating
 point data as fractions of 255, as networks are trained on, and integer data as pixel values.
@@ -53,6 +54,7 @@ from ..cf.discover import discover
 from ..cf.packing import decoded
 from ..errors import ProtocolError
 from ..units import compatible
+from .align import observations_at
 from .contingency import OUTCOMES, contingency
 from .ensembles import Ensemble, combine_members
 from .pairs import Dims
@@ -193,13 +195,17 @@ class EventProtocol:
     def at(self, *thresholds: str) -> EventProtocol:
         """Return the same protocol for data with units, at other thresholds.
 
+        What concerns pixel values, their scale and whole numbers, does not apply any more.
+
         Examples
         --------
         >>> EVENT_PROTOCOLS["cascast"].at("1 mm/h", "5 mm/h").name
         'cascast at 1 mm/h, 5 mm/h'
         """
         name = f"{self.name} at {', '.join(thresholds)}"
-        return replace(self, name=name, thresholds=thresholds, scale=None)
+        return replace(
+            self, name=name, thresholds=thresholds, scale=None, whole=False, rescale="divide"
+        )
 
     def score(self, forecast: xr.DataArray, obs: xr.DataArray) -> xr.Dataset:
         """Score a forecast.
@@ -207,7 +213,8 @@ class EventProtocol:
         Parameters
         ----------
         forecast, obs : DataArray
-            (..., lead, y, x), for an ensemble with ``member``. Dask arrays stay lazy.
+            (..., lead, y, x), for an ensemble with ``member``; the truth may be a record
+            (time, y, x) instead. Dask arrays stay lazy.
 
         Returns
         -------
@@ -256,6 +263,7 @@ class EventProtocol:
                 )
             forecast = combine_members(forecast.rename({member: "member"}), self.ensemble)
         f, o = self._scaled(forecast, observed=False), self._scaled(obs, observed=True)
+        o = at_valid_times(f, o)
         if self.pooling is not None:
             p, names = self.pooling, field_dims(f)
             f, o = (pool(v, p.size, how=p.how, stride=p.stride, field=names) for v in (f, o))
@@ -294,7 +302,7 @@ class EventProtocol:
             found[name] = ratio.mean(over, skipna=True) if over else ratio
             found[name].attrs = {"long_name": label, "units": "1"}
         empty = counts.hits + counts.misses + counts.false_alarms == 0
-        found["undefined"] = empty.sum(over)
+        found["undefined"] = empty.astype(np.int64).sum(over)
         found["undefined"].attrs = {"long_name": "tables without an event", "units": "1"}
         for name in (*OUTCOMES, "missing"):
             found[name] = counts[name].sum([d for d in over if d in counts[name].dims])
@@ -329,6 +337,15 @@ def _scale(values: Array, *, protocol: EventProtocol, observed: bool) -> Array:
         divide = protocol.rescale == "divide"
         values = values / np.float32(1 / scale) if divide else values * np.float32(scale)
     return np.trunc(values) if protocol.whole else values
+
+
+def at_valid_times(forecast: xr.DataArray, obs: xr.DataArray) -> xr.DataArray:
+    """Return the truth at starts and leads: as it is, or picked from a record in time."""
+    axes = discover(forecast, require=())
+    starts = {axes.init, axes.lead} & set(forecast.dims)
+    if len(starts) < 2 or starts & set(obs.dims):
+        return obs
+    return observations_at(forecast, obs).drop_vars("valid_time")
 
 
 def member_of(forecast: xr.DataArray) -> str | None:

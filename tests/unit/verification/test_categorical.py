@@ -7,6 +7,7 @@ from pathlib import Path
 
 import dask
 import numpy as np
+import pandas as pd
 import pytest
 import scores.categorical
 import xarray as xr
@@ -15,6 +16,7 @@ from scipy.special import xlogy
 
 from xearth.errors import AxisError, ConfigError, GridMismatchError, UnitsError
 from xearth.verification import categorical
+from xearth.verification.align import observations_at
 from xearth.verification.block import Block
 from xearth.verification.categorical import CATEGORICAL, categorical_scores
 from xearth.verification.contingency import OUTCOMES, contingency
@@ -22,6 +24,7 @@ from xearth.verification.ensembles import Vote, combine_members
 from xearth.verification.evaluate import evaluate
 from xearth.verification.event_scores import categorical_rows
 from xearth.verification.thresholds import Thresholds
+from xearth.verification.verify import verify
 
 GOLDEN = np.load(Path(__file__).parents[2] / "data" / "events.npz")
 LIMITS = [16, 74, 133, 160, 181, 219]
@@ -322,3 +325,31 @@ def test_rows_judge_the_mean_of_the_known_members():
     rows = categorical_rows(Thresholds((3.0,)))
     counts = {s.name: s.observe(block, np.ones((1, 2)))["count"] for s in rows[0].statistics}
     assert [int(c.ravel()[0]) for c in counts.values()] == [1, 2, 1, 2]
+
+
+@pytest.mark.parametrize("members", [1, 3])
+def test_verify_counts_the_same(members):
+    """One pass over many scores: the same thresholds, precision and mean of the members."""
+    rng = np.random.default_rng(30)
+    times = pd.date_range("2000-01", periods=24, freq="MS")
+    lat = ("lat", np.arange(-10.0, 11.0, 5.0), {"units": "degrees_north"})
+    lon = ("lon", np.arange(0.0, 40.0, 10.0), {"units": "degrees_east"})
+    tenths = rng.random((24, 5, 4)).round(1).astype(np.float32)
+    attrs = {"units": "mm"}
+    obs = xr.DataArray(tenths, {"time": times, "lat": lat, "lon": lon}, ("time", "lat", "lon"))
+    obs = obs.rename("rain").assign_attrs(attrs)
+    values = rng.random((members, 12, 3, 5, 4)).round(1).astype(np.float32)
+    lead = ("lead", np.arange(1, 4), {"units": "months"})
+    coords = {"member": range(members), "init": times[:12], "lead": lead, "lat": lat, "lon": lon}
+    f = xr.DataArray(values, coords, list(coords), "rain", attrs)
+    f = f.isel(member=0, drop=True) if members == 1 else f
+    found = verify(f, obs, scores=["csi", "hss"], thresholds=["0.7 mm", "0.3 mm"], by="lead")
+    table = contingency(
+        f,
+        observations_at(f, obs).drop_vars("valid_time"),
+        thresholds=["0.3 mm", "0.7 mm"],
+        dim=("init", "lat", "lon"),
+        ensemble=None if members == 1 else "mean",
+    )
+    for name, expected in categorical_scores(table, ["csi", "hss"]).items():
+        np.testing.assert_allclose(found[name].transpose("threshold", "lead"), expected, rtol=1e-14)

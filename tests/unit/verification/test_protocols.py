@@ -197,6 +197,23 @@ def test_protocols_for_data_with_units():
         protocol("sevir").score(f, f)
 
 
+def test_the_truth_may_be_a_record_in_time():
+    times = pd.date_range("2019-06-01", periods=12, freq="5min")
+    record = pixels(7, (12, 8, 8), ("time", "y", "x")).assign_coords(time=times)
+    lead = ("lead", 5 * np.arange(1, 4), {"units": "minutes"})
+    coords = {"init": times[[1, 4, 9]], "lead": lead}
+    f = pixels(8, (3, 3, 8, 8)).assign_coords(coords)
+    found = protocol("sevir_leads").score(f, record)
+    places = np.array([1, 4, 9])[:, None] + np.arange(1, 4)
+    o = record.values[places.clip(max=11)]
+    o[2, 2] = np.nan  # beyond the record
+    expected = protocol("sevir_leads").score(f, f.copy(data=o))
+    xr.testing.assert_equal(found, expected)
+    assert found.missing.values.tolist() == [0, 0, 64]
+    whole = record.copy(data=np.rint(record.values * 255).astype(np.uint8))
+    xr.testing.assert_equal(protocol("sevir_leads").score(f, whole), expected)
+
+
 def test_what_a_protocol_is_not_for(pair, ensemble):
     f, o = pair
     with pytest.raises(ProtocolError, match="single forecasts"):
@@ -310,6 +327,28 @@ def test_iri_seasons_against_a_monthly_record():
     assert found.rmse.attrs["units"] == "degC"
     late = protocol("iri").score(plume, record.isel(time=slice(0, 90)))
     assert late.n.values.tolist() == [76 - k for k in range(9)]
+
+
+@pytest.mark.parametrize("kind", ["dynamical", "statistical"])
+def test_iri_marks_of_the_archive(kind):
+    """Correlations of the plume 2004-2021, measured before by other code."""
+    marks = {
+        "dynamical": [0.967, 0.937, 0.901, 0.858, 0.811, 0.751, 0.702, 0.628, 0.524],
+        "statistical": [0.933, 0.885, 0.827, 0.760, 0.681, 0.592, 0.503, 0.421, 0.340],
+    }
+    with np.load(Path(__file__).parents[2] / "data" / "iri_plume.npz") as stored:
+        months = pd.date_range("1982-01", periods=stored["nino34"].size, freq="MS")
+        issues = pd.date_range("2004-01", periods=len(stored[kind]), freq="MS")
+        coords = {"init": issues, "lead": ("lead", np.arange(1, 10), {"units": "months"})}
+        kelvin = {"units": "K", "units_metadata": "temperature: difference"}
+        plume = xr.DataArray(stored[kind], coords, ("init", "lead"), attrs=kelvin)
+        record = xr.DataArray(stored["nino34"], {"time": months}, "time", attrs=kelvin)
+    found = protocol("iri").score(plume, record)
+    np.testing.assert_allclose(found.correlation, marks[kind], atol=6e-4)
+    assert found.n.values.tolist() == [206 - k for k in range(9)]
+    if kind == "dynamical":
+        rmse = [0.230, 0.317, 0.399, 0.481, 0.551, 0.613, 0.654, 0.706, 0.767]
+        np.testing.assert_allclose(found.rmse, rmse, atol=6e-4)
 
 
 def test_indices_that_cannot_be_scored(sst):
