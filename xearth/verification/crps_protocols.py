@@ -69,10 +69,10 @@ class CrpsProtocol:
 
         Examples
         --------
-        >>> CRPS_PROTOCOLS["fair_crps"].knobs()
-        {'estimator': 'fair'}
+        >>> CRPS_PROTOCOLS["fair_crps"].knobs()["estimator"]
+        'fair'
         """
-        return {"estimator": self.estimator}
+        return {"estimator": self.estimator, "pixels": "mean of all with a truth and two members"}
 
     def score(self, forecast: xr.DataArray, obs: xr.DataArray) -> xr.Dataset:
         """Score an ensemble.

@@ -127,7 +127,7 @@ class IndexProtocol:
         >>> INDEX_PROTOCOLS["icar_enso"].knobs()["smoothing"]
         'forward'
         """
-        return {name: words(getattr(self, name)) for name in self.KNOBS}
+        return {name: words(getattr(self, name)) for name in self.KNOBS} | _FIXED
 
     def score(self, forecast: xr.DataArray, obs: xr.DataArray) -> xr.Dataset:
         """Score a forecast of sea surface temperature, or of the index.
@@ -235,6 +235,15 @@ class IndexProtocol:
         ]
         return xr.concat(rows, "month", combine_attrs="override").mean("month", skipna=False)
 
+
+#: What is the same in all of them.
+_FIXED = {
+    "region": str(NINO34),
+    "ensemble": "mean",
+    "climatology": "mean of the judged starts at each lead",
+    "missing pairs": "left out",
+    "leads of a mean": "equal weights; C-Nino3.4-WM 1.5, 2, 3, 4 times ln(lead), over their number",
+}
 
 _LABELS = {
     "correlation": "correlation",

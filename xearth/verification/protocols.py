@@ -190,7 +190,7 @@ class EventProtocol:
         >>> EVENT_PROTOCOLS["flowcast"].knobs()["op"]
         '>'
         """
-        return {name: words(getattr(self, name)) for name in self.KNOBS}
+        return {name: words(getattr(self, name)) for name in self.KNOBS} | _FIXED
 
     def at(self, *thresholds: str) -> EventProtocol:
         """Return the same protocol for data with units, at other thresholds.
@@ -318,6 +318,14 @@ class EventProtocol:
         total = whole + self.epsilon
         ratio: xr.DataArray = hits / total.where(total > 0)
         return ratio.fillna(0.0) if self.undefined == "zero" else ratio
+
+
+#: What is the same in all of them.
+_FIXED = {
+    "missing pixels": "in no table",
+    "samples": "together in a table, but for tables of frames",
+    "thresholds of a mean": "equal weights",
+}
 
 
 def _scale(values: Array, *, protocol: EventProtocol, observed: bool) -> Array:
