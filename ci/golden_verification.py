@@ -359,11 +359,8 @@ def _sevir(e: Entry) -> Found:
         order = e.params["order"]
         return np.stack([found[name].transpose("threshold", "lead") for name in order])
     score = e.match["kind"]
-    return (
-        found[score].transpose("threshold", ...)
-        if f"{score}_m" not in e.name
-        else found[f"{score}_m"]
-    )
+    mean = re.search(rf"{score}_(\w+_)?m(_|$)", e.name) is not None
+    return found[f"{score}_m"] if mean else found[score].transpose("threshold", ...)
 
 
 def _sevir_bias(e: Entry) -> Found:
