@@ -16,12 +16,14 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from ..cf.discover import discover
+from ..cf.discover import find_axes
 from ..cf.forecast_coords import valid_time
 from ..units import is_difference
+from .align import observations_at
+from .pairs import pair
 from .provenance import Provenance
 
-__all__ = ["evidence", "fingerprints", "thinned"]
+__all__ = ["aligned", "evidence", "fingerprints"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -59,8 +61,11 @@ def evidence(
     ([], ['bias_removal'])
     """
     seen = Provenance() if seen is None else seen
-    forecast, truth, _ = thinned(forecast, truth, cells=_CELLS)
-    axes = discover(forecast, require=("init", "lead"))
+    small = aligned(forecast, truth, cells=_CELLS)
+    if small is None:
+        return {}
+    forecast, truth, _ = small
+    axes = find_axes(forecast, require=("init", "lead"))
     init, member = str(axes.init), axes.member
     center = forecast.mean(member) if member in forecast.dims else forecast
     found: dict[str, str] = {}
@@ -97,18 +102,33 @@ def evidence(
     return found
 
 
-def thinned(
+def aligned(
     forecast: xr.DataArray, truth: xr.DataArray, *, cells: int
-) -> tuple[xr.DataArray, xr.DataArray, int]:
-    """Return both with every k-th cell of each horizontal dimension, and k, at most ``cells``.
+) -> tuple[xr.DataArray, xr.DataArray, int] | None:
+    """Return forecast and truth of each start and lead, on every k-th row and column, and k.
+
+    Parameters
+    ----------
+    forecast, truth : DataArray
+        In memory; the truth (time, ...) or (init, lead, ...).
+    cells : int
+        At most so many are kept: a large field is not copied.
+
+    Returns
+    -------
+    tuple or None
+        In double precision and the units of the forecast; None if the truth has dimensions that
+        the forecast lacks.
 
     Examples
     --------
-    >>> f = xr.DataArray(np.zeros((3, 40, 80)), dims=("init", "lat", "lon"))
-    >>> thinned(f, f.isel(init=0), cells=200)[0].sizes["lon"]
+    >>> init = xr.Variable("init", xr.date_range("2000-01", periods=3, freq="MS"))
+    >>> coords = {"init": init, "lead": xr.Variable("lead", [1], {"units": "months"})}
+    >>> f = xr.DataArray(np.zeros((3, 1, 40, 80)), coords, ("init", "lead", "lat", "lon"))
+    >>> aligned(f, f, cells=200)[0].sizes["lon"]
     20
     """
-    axes = discover(forecast, require=())
+    axes = find_axes(forecast, require=("init", "lead"))
     own = (axes.init, axes.lead, axes.member)
     space = [dim for dim in forecast.dims if dim not in own and dim in truth.dims]
     size, k = int(np.prod([forecast.sizes[dim] for dim in space], dtype=np.int64)), 1
@@ -116,7 +136,12 @@ def thinned(
         k += 1
         size = int(np.prod([-(-forecast.sizes[dim] // k) for dim in space], dtype=np.int64))
     every = {dim: slice(None, None, k) for dim in space}
-    return forecast.isel(every), truth.isel(every), k
+    forecast, truth = forecast.isel(every), truth.isel(every)
+    if axes.init not in truth.dims:
+        truth = observations_at(forecast, truth)
+    if set(truth.dims) - set(forecast.dims):
+        return None
+    return (*pair(forecast, truth), k)
 
 
 def fingerprints(events: xr.DataArray, dim: str) -> tuple[str, ...]:

@@ -29,9 +29,9 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from ..cf.discover import discover
+from ..cf.discover import find_axes, find_time
 from ..cf.forecast_coords import valid_time
-from .evidence import thinned
+from .evidence import aligned
 
 __all__ = ["Price", "Redo", "prices"]
 
@@ -110,16 +110,20 @@ def prices(
     >>> rmse.gain > 0
     True
     """
-    pair, k = _small(forecast, truth)
-    f, o = _plain(*pair)
+    small = _small(forecast, truth)
+    if small is None:
+        return ()
+    f, o, k = small
+    if record is None and find_time(truth) in truth.dims:
+        record = truth
+    undone: tuple[Pair, str] | None = None
     if redo is not None:
-        undone: tuple[Pair, str] | None = (_plain(*_small(*redo())[0]), "made again without it")
+        again = _small(*redo())
+        undone = None if again is None else (again[:2], "made again without it")
     elif kind in _UNDO:
         undone = _UNDO[kind](f, o, _on_cells_of(record, f))
     elif kind in _BY_STARTS:
         undone = _elsewhere(f, o, starts)
-    else:
-        undone = None
     if undone is None:
         return ()
     (f2, o2), how = undone
@@ -128,13 +132,18 @@ def prices(
     return tuple(Price(name, before[name], after[name], how) for name in before)
 
 
-def _small(forecast: xr.DataArray, truth: xr.DataArray) -> tuple[Pair, int]:
-    """Thin fields out until a price costs little memory."""
-    axes = discover(forecast, require=("init", "lead"))
+def _small(
+    forecast: xr.DataArray, truth: xr.DataArray
+) -> tuple[xr.DataArray, xr.DataArray, int] | None:
+    """Return the mean of the members and the truth, thinned out until they cost little memory."""
+    axes = find_axes(forecast, require=("init", "lead"))
     each = [forecast.sizes[d] for d in (axes.init, axes.lead, axes.member) if d in forecast.dims]
     cells = max(1, _POINTS // int(np.prod(each, dtype=np.int64)))
-    f, o, k = thinned(forecast, truth, cells=cells)
-    return (f, o), k
+    small = aligned(forecast, truth, cells=cells)
+    if small is None:
+        return None
+    f, o, k = small
+    return (f.mean(axes.member) if axes.member in f.dims else f), o, k
 
 
 def _on_cells_of(record: xr.DataArray | None, f: xr.DataArray) -> xr.DataArray | None:
@@ -142,21 +151,12 @@ def _on_cells_of(record: xr.DataArray | None, f: xr.DataArray) -> xr.DataArray |
     if record is None:
         return None
     shared = {d: f[d].values for d in f.dims if d in record.dims and d in record.coords}
-    return record.sel(shared)
-
-
-def _plain(forecast: xr.DataArray, truth: xr.DataArray) -> Pair:
-    """Return both in double precision, the mean of the members."""
-    member = discover(forecast, require=("init", "lead")).member
-    center = forecast.astype(np.float64)
-    if member in forecast.dims:
-        center = center.mean(member)
-    return center, truth.astype(np.float64)
+    return record.sel(shared).astype(np.float64)
 
 
 def _scores(f: xr.DataArray, o: xr.DataArray) -> dict[str, float]:
     """Return correlation and RMSE over all but the leads, averaged over these."""
-    lead = discover(f, require=("init", "lead")).lead
+    lead = find_axes(f, require=("init", "lead")).lead
     f, o = xr.broadcast(f, o)
     known = f.notnull() & o.notnull()
     f, o = f.where(known), o.where(known)
@@ -172,7 +172,7 @@ def _without_own_year(
     f: xr.DataArray, o: xr.DataArray, record: xr.DataArray | None
 ) -> tuple[Pair, str] | None:
     """Remove the mean error of the starts of other years."""
-    init = str(discover(f, require=("init", "lead")).init)
+    init = str(find_axes(f, require=("init", "lead")).init)
     error = f - o
     month = f[init].dt.month
     by_month = error.groupby(month).mean(init)
@@ -209,7 +209,7 @@ def _rebased(
     """Depart from the normal of the years that are not judged."""
     if record is None:
         return None
-    time = str(discover(record, require=("time",)).time)
+    time = str(find_time(record))
     valid = valid_time(f)
     first, last = valid.values.min(), valid.values.max()
     stamps = record[time].values
@@ -230,8 +230,8 @@ def _retrended(
     """Carry on the line through the record up to the first start."""
     if record is None:
         return None
-    axes = discover(f, require=("init", "lead"))
-    time = str(discover(record, require=("time",)).time)
+    axes = find_axes(f, require=("init", "lead"))
+    time = str(find_time(record))
     first = f[str(axes.init)].values.min()
     past = record.isel({time: np.flatnonzero(record[time].values <= first)}).astype(np.float64)
     if past.sizes[time] < _FEWEST:
@@ -256,7 +256,7 @@ def _days(stamps: xr.DataArray, origin: object) -> xr.DataArray:
 
 def _elsewhere(f: xr.DataArray, o: xr.DataArray, starts: Mask) -> tuple[Pair, str] | None:
     """Score the starts that the leak does not concern."""
-    init = str(discover(f, require=("init", "lead")).init)
+    init = str(find_axes(f, require=("init", "lead")).init)
     clean = np.flatnonzero(~starts)
     if init not in f.dims or starts.size != f.sizes[init] or clean.size < _FEWEST:
         return None

@@ -100,11 +100,12 @@ class Rule:
 
 
 def _inside(seen: Provenance, judged: Judged, field: str) -> Mask | None:
-    """Tell which valid times (I, L) a statistic has seen; None if unknown or left out."""
+    """Tell which judged times (I, L) a statistic has seen; None if it has seen none."""
     period = seen.period(field)
     if period is None or period.scheme != "in-sample":
         return None
-    return period.contains(judged.valid)
+    inside = judged.inside(period)
+    return inside if inside.any() else None
 
 
 def _period_rule(field: str, what: str) -> Check:
@@ -112,9 +113,9 @@ def _period_rule(field: str, what: str) -> Check:
 
     def check(seen: Provenance, judged: Judged) -> Finding | None:
         inside = _inside(seen, judged, field)
-        if inside is None or not inside.any():
+        if inside is None:
             return None
-        times, all_times = (np.unique(judged.valid[i]).size for i in (inside, inside | True))
+        times, all_times = np.unique(judged.valid[inside]).size, judged.stamps.size
         return Finding(
             f"{what} {getattr(seen, field)}, which holds {times} of the {all_times} judged valid "
             f"times ({judged.window})",
@@ -124,28 +125,33 @@ def _period_rule(field: str, what: str) -> Check:
     return check
 
 
+def _trained_on(judged: Judged, inside: Mask) -> Mask:
+    """Tell which starts (I,) have all the valid times that are judged in the training period."""
+    known = np.ones_like(inside) if judged.known is None else judged.known
+    whole: Mask = np.all(inside | ~known, axis=1) & np.any(inside, axis=1)
+    return whole
+
+
 def _overlap(seen: Provenance, judged: Judged) -> Finding | None:
     inside = _inside(seen, judged, "training_period")
-    if inside is None or not inside.all(1).any():
+    if inside is None or not _trained_on(judged, inside).any():
         return None
-    starts: Mask = np.all(inside, axis=1)
-    return Finding(
-        f"{starts.sum()} of {starts.size} judged starts ({_span(judged, starts)}) have all their "
-        f"valid times in the training period {seen.training_period}",
-        starts,
-    )
+    return _of_training(seen, judged, _trained_on(judged, inside), "all")
 
 
 def _shared(seen: Provenance, judged: Judged) -> Finding | None:
     inside = _inside(seen, judged, "training_period")
     if inside is None:
         return None
-    starts: Mask = np.any(inside, axis=1) & ~np.all(inside, axis=1)
-    if not starts.any():
-        return None
+    starts: Mask = np.any(inside, axis=1) & ~_trained_on(judged, inside)
+    return _of_training(seen, judged, starts, "some of") if starts.any() else None
+
+
+def _of_training(seen: Provenance, judged: Judged, starts: Mask, how_many: str) -> Finding:
+    first, last = (show(stamp) for stamp in judged.inits[starts][[0, -1]])
     return Finding(
-        f"{starts.sum()} of {starts.size} judged starts ({_span(judged, starts)}) have some of "
-        f"their valid times in the training period {seen.training_period}",
+        f"{starts.sum()} of {starts.size} judged starts ({first} to {last}) have {how_many} their "
+        f"valid times in the training period {seen.training_period}",
         starts,
     )
 
@@ -190,11 +196,6 @@ def _duplicates(seen: Provenance, judged: Judged) -> Finding | None:
         f"{len(twice)} judged events were also trained on ({shown})",
         starts if known else np.ones(judged.inits.size, dtype=bool),
     )
-
-
-def _span(judged: Judged, starts: Mask) -> str:
-    chosen = judged.inits[starts]
-    return f"{show(chosen.min())} to {show(chosen.max())}"
 
 
 _OUTSIDE = "or verify other starts"
@@ -290,12 +291,13 @@ def find_leaks(
         What the forecast and its truth have seen.
     judged : Judged
         What is judged.
-    forecast, truth : DataArray (init, lead, ...), optional
-        As judged. Where both are in memory, leaks are sought in the numbers as well and prices
-        are computed; Dask arrays are never computed for that.
+    forecast, truth : DataArray, optional
+        As judged: (init, lead, ...), the truth also (time, ...). Where both are in memory, leaks
+        are sought in the numbers as well and prices are computed; Dask arrays are never computed
+        for that.
     record : DataArray (time, ...), optional
-        The truth beyond the judged window, in the same units and anomalies: prices of climatology
-        and detrending need it.
+        The truth beyond the judged window, in the same units and anomalies, which prices of
+        climatology and detrending need; by default ``truth`` if that is (time, ...).
     honest : mapping of str to callable, optional
         For each kind of leak a function without arguments that returns forecast and truth made
         again without it; only called if that leak is found.
@@ -326,8 +328,8 @@ def find_leaks(
     pair = None
     if forecast is not None and truth is not None and not _lazy(forecast, truth):
         pair = (forecast, truth)
-        for kind, text in evidence(forecast, truth, seen).items():
-            everything = np.ones(judged.inits.size, dtype=bool)
+        everything = np.ones(judged.inits.size, dtype=bool)
+        for kind, text in evidence(*pair, seen).items():
             found[kind] = found[kind] or Finding(text, everything)
     leaks = []
     for rule in RULES:
@@ -348,6 +350,7 @@ def guard(
     forecast: xr.DataArray,
     truth: xr.DataArray | None = None,
     *,
+    climatology: xr.DataArray | None = None,
     seen: Provenance | None = None,
     record: xr.DataArray | None = None,
     honest: Mapping[str, Redo] | None = None,
@@ -358,9 +361,11 @@ def guard(
     ----------
     forecast : DataArray (init, lead, ...)
         Its attributes say what it has seen (:meth:`~.provenance.Provenance.from_attrs`).
-    truth : DataArray (init, lead, ...), optional
-        At the valid times; its attributes tell of climatology, trend and normalization what those
-        of the forecast do not.
+    truth : DataArray (time, ...) or (init, lead, ...), optional
+        Its attributes tell of climatology, trend and normalization what those of the forecast do
+        not. What lies beyond its record is not judged.
+    climatology : DataArray, optional
+        What scores of anomalies depart from; ``attrs["base_period"]`` says whence it is.
     seen : Provenance, optional
         Instead of the attributes.
     record, honest : optional
@@ -389,9 +394,14 @@ def guard(
     >>> guard(fc, seen=Provenance(training_period="1950/1981"))
     ()
     """
-    seen = _seen(forecast, truth) if seen is None else seen
+    seen = _seen(climatology, forecast, truth) if seen is None else seen
     leaks = find_leaks(
-        seen, Judged.of(forecast), forecast=forecast, truth=truth, record=record, honest=honest
+        seen,
+        Judged.of(forecast, truth),
+        forecast=forecast,
+        truth=truth,
+        record=record,
+        honest=honest,
     )
     for leak in leaks:
         warn(str(leak), LeakageWarning)
@@ -401,16 +411,21 @@ def guard(
 _OF_THE_TRUTH = ("climatology_base", "detrend_period", "normalization_period", "threshold_base")
 
 
-def _seen(forecast: xr.DataArray, truth: xr.DataArray | None) -> Provenance:
-    """Read what forecast and truth say of themselves."""
+def _seen(
+    climatology: xr.DataArray | None, forecast: xr.DataArray, truth: xr.DataArray | None
+) -> Provenance:
+    """Read what forecast, truth and climatology say of themselves."""
     seen = Provenance.from_attrs(forecast.attrs)
-    if truth is None:
-        return seen
-    other = Provenance.from_attrs(truth.attrs)
-    added: dict[str, Any] = {
-        name: getattr(other, name) for name in _OF_THE_TRUTH if getattr(seen, name) is None
-    }
-    return dataclasses.replace(seen, **added)
+    if truth is not None:
+        other = Provenance.from_attrs(truth.attrs)
+        added: dict[str, Any] = {
+            name: getattr(other, name) for name in _OF_THE_TRUTH if getattr(seen, name) is None
+        }
+        seen = dataclasses.replace(seen, **added)
+    if climatology is not None:
+        base = Provenance.from_attrs(climatology.attrs).climatology_base
+        seen = dataclasses.replace(seen, climatology_base=base)
+    return seen
 
 
 def _lazy(*arrays: xr.DataArray) -> bool:

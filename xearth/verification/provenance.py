@@ -18,9 +18,10 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from ..cf.discover import discover
+from ..cf.discover import find_axes, find_time
 from ..cf.forecast_coords import valid_time
 from ..errors import ConfigError, MissingDataError
+from .align import match
 
 __all__ = ["Judged", "Period", "Provenance", "Smoothing"]
 
@@ -304,6 +305,8 @@ class Judged:
     valid : ndarray (I, L)
     events : tuple of str
         Names of the events judged, if they have any.
+    known : ndarray of bool (I, L), optional
+        Where there is a truth, so that something is judged; by default everywhere.
 
     Raises
     ------
@@ -323,8 +326,13 @@ class Judged:
     inits: Stamps
     valid: Stamps
     events: tuple[str, ...] = ()
+    known: npt.NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
+        if self.known is not None and not self.known.any():
+            raise MissingDataError(
+                f"Judged: none of the {self.valid.size} valid times, {self.window}, has a truth."
+            )
         if self.inits.ndim != 1 or self.valid.ndim != 2 or self.valid.size == 0:
             raise MissingDataError(
                 f"Judged: expected inits (I,) and valid times (I, L), at least one of each; found "
@@ -332,23 +340,57 @@ class Judged:
             )
 
     @classmethod
-    def of(cls, forecast: xr.DataArray | xr.Dataset) -> Judged:
-        """Read the coordinates of a forecast (init, lead, ...); its values are not touched."""
-        axes = discover(forecast, require=("init", "lead"))
+    def of(cls, forecast: xr.DataArray | xr.Dataset, truth: xr.DataArray | None = None) -> Judged:
+        """Read the coordinates of a forecast (init, lead, ...); no value is touched.
+
+        Valid times outside the record of a truth (time, ...) are not judged.
+        """
+        forecast = _with_starts(forecast)
+        axes = find_axes(forecast, require=("init", "lead"))
         init = str(axes.init)
         valid = valid_time(forecast)
-        rest = [dim for dim in valid.dims if dim != init]
-        inits = forecast[init]
+        known = None
+        if truth is not None and find_time(truth) in truth.dims:
+            known = xr.DataArray(match(forecast, truth)[3], dims=valid.dims)
         events = forecast.coords.get("event")
-        names = () if events is None else tuple(map(str, np.unique(events.values)))
-        valid = valid.expand_dims(init) if init not in valid.dims else valid.transpose(init, *rest)
-        numbers = _numbers(valid)
-        return cls(np.atleast_1d(_numbers(inits)), numbers.reshape(numbers.shape[0], -1), names)
+        names = () if events is None else tuple(map(str, np.atleast_1d(events.values)))
+        if init not in valid.dims:
+            valid = valid.expand_dims(init)
+        order = (init, *(dim for dim in valid.dims if dim != init))
+        stamps = _numbers(valid.transpose(*order))
+        size = (stamps.shape[0], -1)
+        return cls(
+            np.atleast_1d(_numbers(forecast[init])),
+            stamps.reshape(size),
+            names,
+            None if known is None else known.transpose(*order).values.reshape(size),
+        )
+
+    def inside(self, period: Period) -> npt.NDArray[np.bool_]:
+        """Tell which valid times with a truth (I, L) lie in a period."""
+        inside = period.contains(self.valid)
+        return inside if self.known is None else inside & self.known
+
+    @property
+    def stamps(self) -> Stamps:
+        """The valid times that are judged, each once."""
+        return np.unique(self.valid if self.known is None else self.valid[self.known])
 
     @property
     def window(self) -> str:
         """First and last valid time in words."""
-        return f"{show(self.valid.min())} to {show(self.valid.max())}"
+        stamps = self.stamps if self.known is None or self.known.any() else self.valid
+        return f"{show(stamps.min())} to {show(stamps.max())}"
+
+
+def _with_starts(forecast: xr.DataArray | xr.Dataset) -> Any:
+    """Give a single start or lead its dimension."""
+    axes = find_axes(forecast)
+    for kind in ("init", "lead"):
+        single = getattr(axes, kind) is None and kind in forecast.coords
+        if single and forecast[kind].ndim == 0:
+            forecast = forecast.expand_dims(kind)
+    return forecast
 
 
 def show(stamp: int) -> str:

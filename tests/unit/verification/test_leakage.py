@@ -10,7 +10,7 @@ import xarray as xr
 from scipy.signal import lfilter
 
 from xearth import samples
-from xearth.errors import ConfigError, LeakageWarning
+from xearth.errors import ConfigError, LeakageWarning, MissingDataError
 from xearth.fields.climatology import anomaly
 from xearth.reference.persistence import Persistence
 from xearth.verification.align import observations_at
@@ -348,7 +348,7 @@ def test_normalization_shows_in_the_numbers():
     fc = empty("1980-01", 348) + 0.1
     truth = observations_at(fc, raw)
     window = raw.sel(time=slice("1980-02", "2009-06"))
-    scaled = observations_at(fc, ((window - window.mean()) / window.std()).assign_attrs(units="1"))
+    scaled = observations_at(fc, (window - window.mean()) / window.std())
     assert "normalization" not in evidence(fc, truth)
     assert set(evidence(fc, scaled)) == {"normalization"}
 
@@ -435,3 +435,44 @@ def test_large_fields_are_thinned_out(monkeypatch):
     np.testing.assert_allclose(some.gain, whole.gain, rtol=0.2)
     base = removed.assign_attrs(obs.attrs, xearth_climatology_base="1985/1990")
     assert caught(base, truth, record=field)["climatology"]["rmse"].gain != 0
+
+
+def test_truth_as_a_record():
+    """The truth as verify() takes it: matched, its years beyond the judged ones used for prices."""
+    obs = world(seed=3)
+    fc = hindcast(obs, "1985-01", "2009-12").assign_attrs(xearth_climatology_base="1981/2009")
+    found = caught(fc, obs)
+    at = caught(fc, observations_at(fc, obs), record=obs)
+    assert set(found) == set(at) == {"climatology"}
+    assert found["climatology"]["rmse"] == at["climatology"]["rmse"]
+    # a start whose valid times lie beyond the record is not judged
+    late = fc.assign_attrs(xearth_climatology_base="2010-01/2010-12")
+    assert caught(late, obs) == {}
+    assert [
+        leak.kind
+        for leak in find_leaks(Provenance(climatology_base="2010-01/2010-12"), Judged.of(late))
+    ] == ["climatology"]
+    ending = fc.assign_attrs(
+        xearth_training_period="2009-11/2009-12", xearth_climatology_base="1950/1980"
+    )
+    messages = find_leaks(Provenance.from_attrs(ending.attrs), Judged.of(ending, obs))
+    # 2009-10 and -11 have only 2009-11 and -12 left to be judged: all of it was trained on
+    assert [leak.kind for leak in messages] == ["overlap", "shared_months"]
+    assert "2 of 300 judged starts (2009-10-01 to 2009-11-01)" in messages[0].message
+    with pytest.raises(MissingDataError):
+        Judged.of(fc, obs.isel(time=slice(0, 24)))
+
+
+def test_climatology_of_its_own():
+    obs = world(seed=3)
+    fc = hindcast(obs, "1985-01", "2000-12")
+    clim = obs.groupby("time.month").mean().assign_attrs(base_period="1991/2020")
+    assert set(caught(fc, obs, climatology=clim)) == {"climatology"}
+    assert caught(fc, obs, climatology=clim.assign_attrs(base_period="1951/1980")) == {}
+
+
+def test_a_single_start():
+    fc = hindcast(world()).isel(init=0).assign_attrs(xearth_training_period="1950/1990")
+    assert [leak.kind for leak in find_leaks(Provenance.from_attrs(fc.attrs), Judged.of(fc))] == [
+        "overlap"
+    ]
