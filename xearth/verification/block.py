@@ -15,14 +15,19 @@ taken first, single precision loses nothing on fields far from zero (a temperatu
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Array", "Block"]
+from .kernels import GROUP, EnsembleParts, ensemble_parts, gini
+from .sorting import sort_members, sorted_rows
+
+__all__ = ["Array", "Block", "Room"]
 
 Array = npt.NDArray[Any]
 
@@ -39,6 +44,8 @@ class Block:
         In the units of the forecast. NaN where missing.
     climatology : array (n, S), optional
         What anomalies are taken from; without it the values are anomalies already.
+    room : Room, optional
+        Arrays to be written over again and again; by default new ones are made.
 
     Examples
     --------
@@ -51,6 +58,7 @@ class Block:
     members: Array
     truth: Array
     climatology: Array | None = None
+    room: Room | None = None
 
     def cells(self, chosen: Array) -> Block:
         """Return the block at some of its cells."""
@@ -65,60 +73,156 @@ class Block:
     @cached_property
     def deviation(self) -> Array:
         """Members minus truth (M, n, S)."""
-        return self.members - self.truth
+        shape = (len(self.members), *self.truth.shape)
+        out = self._empty("deviation", shape, np.result_type(self.members, self.truth))
+        return np.subtract(self.members, self.truth, out=out)
 
     @cached_property
     def known(self) -> Array:
         """Members that are there where the truth is (M, n, S)."""
+        if self.complete:
+            return np.broadcast_to(True, self.deviation.shape)
         return ~np.isnan(self.deviation)
+
+    @cached_property
+    def complete(self) -> bool:
+        """If every member and the truth are known at every point."""
+        return not np.isnan(self._mean).any()
+
+    @cached_property
+    def number(self) -> Array | int:
+        """Number of known members: an integer where it is the same at all points, else (n, S)."""
+        return len(self.members) if self.complete else self.count
 
     @cached_property
     def count(self) -> Array:
         """Number of known members (n, S), 0 without a truth."""
-        return self.known.sum(axis=0)
+        if self.complete:
+            return np.broadcast_to(np.int64(len(self.members)), self.truth.shape)
+        return np.asarray(self.known.sum(axis=0))
 
     @cached_property
     def valid(self) -> Array:
         """Points with a truth and a member (n, S)."""
-        return self.count > 0
+        return np.broadcast_to(np.asarray(self.number) > 0, self.truth.shape)
+
+    @cached_property
+    def several(self) -> Array:
+        """Points with a truth and two members or more (n, S)."""
+        return np.broadcast_to(np.asarray(self.number) > 1, self.truth.shape)
 
     @cached_property
     def mean_error(self) -> Array:
         """Ensemble mean minus truth (n, S), 0 where not valid."""
-        total = np.where(self.known, self.deviation, 0).sum(axis=0)
-        return total / np.maximum(self.count, 1)
+        return self._mean if self.complete else self._with_gaps(self._mean.copy(), "mean")
 
     @cached_property
     def variance(self) -> Array:
         """Variance of the members, divisor M - 1 (n, S); 0 where fewer than two are known."""
-        away = np.where(self.known, self.deviation - self.mean_error, 0)
-        return (away * away).sum(axis=0) / np.maximum(self.count - 1, 1)
+        work = self._buffer[:-1]
+        np.subtract(self.deviation, self._mean.astype(work.dtype), out=work)
+        total = self._sum(np.multiply(work, work, out=work), "variance")
+        total /= max(len(work) - 1, 1)
+        return self._with_gaps(total, "variance")
 
     @cached_property
     def absolute(self) -> Array:
         """Mean distance of the members from the truth (n, S), 0 where not valid."""
-        total = np.where(self.known, np.abs(self.deviation), 0).sum(axis=0)
-        return total / np.maximum(self.count, 1)
-
-    @cached_property
-    def ordered(self) -> Array:
-        """Deviations in ascending order (M, n, S), missing members last as infinity."""
-        return np.sort(np.where(self.known, self.deviation, np.inf), axis=0)
+        work = np.absolute(self.deviation, out=self._buffer[:-1])
+        total = self._sum(work, "absolute")
+        total /= len(work)
+        return self._with_gaps(total, "absolute")
 
     @cached_property
     def gini(self) -> Array:
         """Sum of the distances of all pairs of members (n, S)."""
-        rank = np.arange(1, len(self.members) + 1).reshape(-1, 1, 1)
-        ordered = np.where(rank <= self.count, self.ordered, 0)
-        return ((2 * rank - self.count - 1) * ordered).sum(axis=0)
+        buffer = self._buffer
+        buffer[:-1] = self.deviation
+        flat = buffer.reshape(len(buffer), -1)
+        total = gini(sorted_rows(flat), len(self.members))
+        return self._with_gaps(total.reshape(self.truth.shape), "gini")
+
+    @cached_property
+    def ordered(self) -> Array:
+        """Deviations in ascending order (M, n, S), missing members last as infinity."""
+        return sort_members(np.where(self.known, self.deviation, np.inf))
 
     @cached_property
     def truth_anomaly(self) -> Array:
         """Truth minus climatology (n, S), 0 where not valid."""
         base = 0 if self.climatology is None else self.climatology
-        return np.where(self.valid, self.truth - base, 0)
+        anomaly = np.asarray(self.truth - base)
+        return anomaly if self.complete else np.where(self.valid, anomaly, 0)
 
     @cached_property
     def forecast_anomaly(self) -> Array:
         """Ensemble mean minus climatology (n, S), 0 where not valid."""
         return self.truth_anomaly + self.mean_error
+
+    @cached_property
+    def _mean(self) -> Array:
+        """Mean of the deviations (n, S), NaN where any is missing."""
+        total = self._sum(self.deviation, "mean")
+        total /= len(self.deviation)
+        return total
+
+    @cached_property
+    def _buffer(self) -> Array:
+        """Room for the members and one row more, to be written over by whoever uses it."""
+        d = self.deviation
+        return self._empty("members", (len(d) + 1, *d.shape[1:]), d.dtype)
+
+    @cached_property
+    def _gaps(self) -> tuple[Array, EnsembleParts]:
+        """Points where a member or the truth is missing (n, S), and their parts."""
+        gaps = np.isnan(self._mean)
+        return gaps, ensemble_parts(self.deviation[:, gaps])
+
+    def _with_gaps(self, values: Array, part: str) -> Array:
+        """Put the values of points with missing members in their places."""
+        if not self.complete:
+            gaps, parts = self._gaps
+            values[gaps] = getattr(parts, part)
+        return values
+
+    def _empty(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
+        return np.empty(shape, dtype) if self.room is None else self.room.take(name, shape, dtype)
+
+    def _sum(self, rows: Array, name: str) -> Array:
+        """Sum (M, n, S) over the members in double precision, a few rows in their own first.
+
+        Rows are added one after the other, so that a point gets the same sum in any block.
+        """
+        total = self._empty(name, rows.shape[1:], np.float64)
+        some = self._empty("row", rows.shape[1:], rows.dtype)
+        total[...] = 0.0
+        for first in range(0, len(rows), GROUP):
+            some[...] = rows[first]
+            for row in rows[first + 1 : first + GROUP]:
+                some += row
+            total += some
+        return total
+
+
+class Room(threading.local):
+    """Arrays that a thread writes over again and again, since fresh memory costs more than sums.
+
+    What is taken under a name is lost when the name is taken again.
+
+    Examples
+    --------
+    >>> room = Room()
+    >>> first, second = (room.take("sum", (2, 3), float) for _ in range(2))
+    >>> first.shape, np.shares_memory(first, second)
+    ((2, 3), True)
+    """
+
+    def __init__(self) -> None:
+        self._held: dict[tuple[str, np.dtype[Any]], Array] = {}
+
+    def take(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
+        """Return an array of this shape; its values are anything."""
+        size, key = prod(shape), (name, np.dtype(dtype))
+        if key not in self._held or self._held[key].size < size:
+            self._held[key] = np.empty(size, dtype)
+        return self._held[key][:size].reshape(shape)

@@ -108,7 +108,7 @@ def _score_block(
     f = np.broadcast_to(f, (*kept, *f.shape[f.ndim - reduced - 1 :]))
     members = f.reshape(int(np.prod(kept)), f.shape[len(kept)], -1).transpose(1, 0, 2)
     truth = o.reshape(members.shape[1:])
-    block = Block(members, truth, *(array.reshape(truth.shape) for array in rest))
+    block = Block(members, truth, rest[0].reshape(truth.shape) if rest else None)
     found: dict[str, Any] = {}
     for statistic in score.statistics:
         state = statistic.observe(block, w.reshape(1, -1))

@@ -16,11 +16,15 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from .block import Array, Block
-from .kernels import block_points
+from .block import Array, Block, Room
+from .sorting import block_points
 from .statistics import Parts, Statistic
 
 __all__ = ["Observed", "Rows", "Work", "add_cells", "observe"]
+
+_ROOM = Room()
+#: The part of the cells without truth from which on they are left out before any arithmetic.
+GAPS = 0.05
 
 Cut = tuple[slice, slice, slice]
 
@@ -101,6 +105,17 @@ def observe(
     groups : array (I, L)
         The group of each case, of the states of cells.
     """
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        return _observe(work, members, fields, weights, groups)
+
+
+def _observe(
+    work: Work,
+    members: Sequence[Array],
+    fields: tuple[Rows, Rows | None],
+    weights: Mapping[str, Array],
+    groups: npt.NDArray[np.int64],
+) -> Observed:
     found = Observed()
     kept: dict[str, dict[str, list[Parts]]] = {
         area: {s.name: [] for s in statistics} for area, statistics in work.cases.items()
@@ -110,15 +125,16 @@ def observe(
             area: {s.name: [] for s in statistics} for area, statistics in work.cases.items()
         }
         for cut in cuts:
-            block = _block(members, *fields, cut)
+            block, cells = _block(members, *fields, cut)
             for area, statistics in work.cases.items():
                 inside = weights[area][:, cut[2]].reshape(len(weights[area]), -1)
+                inside = inside if cells is None else np.take(inside, cells, axis=1)
                 near, inside = _near(block, inside, area)
                 for statistic in statistics:
                     pieces[area][statistic.name].append(statistic.observe(near, inside))
             if work.cells:
                 shape = members[0][:1, :1, 0, cut[2]].shape[2:]
-                own = _by_group(block, groups[cut[0], cut[1]].ravel(), work.cells, shape)
+                own = _by_group(block, groups[cut[0], cut[1]].ravel(), work.cells, (shape, cells))
                 _put_cells(found.cells, own, cut[2], members[0].shape[-2:], work.cells)
         for area, statistics in work.cases.items():
             for statistic in statistics:
@@ -151,15 +167,34 @@ def _cuts(members: Sequence[Array]) -> Iterator[list[Cut]]:
             yield [(*cases, slice(y, min(y + rows, ys))) for y in range(0, ys, rows)]
 
 
-def _block(members: Sequence[Array], truth: Rows, climatology: Rows | None, cut: Cut) -> Block:
-    """Return the piece of a cut."""
+def _block(
+    members: Sequence[Array], truth: Rows, climatology: Rows | None, cut: Cut
+) -> tuple[Block, npt.NDArray[np.int64] | None]:
+    """Return the piece of a cut, and the cells it holds if not all.
+
+    Cells that never have a truth, such as land, are left out. A missing climatology is taken as
+    a missing truth, so that all scores count the same points.
+    """
+    known, base = truth.take(cut), None
+    absent = np.isnan(known)
+    if climatology is not None:
+        base = climatology.take(cut)
+        unknown = np.isnan(base) & ~absent
+        if unknown.any():
+            known, absent = np.where(unknown, np.nan, known), absent | unknown
     parts = [np.moveaxis(part[cut[0], cut[1], :, cut[2]], 2, 0) for part in members]
     piece = parts[0] if len(parts) == 1 else np.concatenate(parts)
-    flat = piece.reshape(len(piece), piece.shape[1] * piece.shape[2], -1)
+    flat = piece.reshape(len(piece), len(known), -1)
     if flat.dtype not in (np.float32, np.float64):
         flat = flat.astype(np.float32 if flat.dtype == np.float16 else np.float64)
-    base = None if climatology is None else climatology.take(cut)
-    return Block(flat, truth.take(cut), base)
+    gaps = absent[0] if len(absent) == 1 else absent.all(axis=0)
+    if gaps.sum() <= GAPS * gaps.size:
+        return Block(flat, known, base, _ROOM), None
+    cells = np.flatnonzero(~gaps)
+    base = None if base is None else np.take(base, cells, axis=1)
+    inside = _ROOM.take("inside", (*flat.shape[:2], cells.size), flat.dtype)
+    np.take(flat, cells, axis=2, out=inside, mode="clip")
+    return Block(inside, np.take(known, cells, axis=1), base, _ROOM), cells
 
 
 def _near(block: Block, weights: Array, area: str) -> tuple[Block, Array]:
@@ -183,21 +218,27 @@ def _by_group(
     block: Block,
     groups: npt.NDArray[np.int64],
     statistics: Sequence[Statistic],
-    shape: tuple[int, int],
+    place: tuple[tuple[int, ...], npt.NDArray[np.int64] | None],
 ) -> dict[int, dict[str, Parts]]:
     """Return the states of the cells (rows, X, ...) for each group among the cases."""
-    found: dict[int, dict[str, Parts]] = {}
+    shape, cells = place
+
+    def whole(values: Array) -> Array:
+        if cells is not None:
+            found = np.zeros((int(np.prod(shape)), *values.shape[1:]), values.dtype)
+            found[cells] = values
+            values = found
+        return values.reshape(*shape, *values.shape[1:])
+
+    states: dict[int, dict[str, Parts]] = {}
     for group in np.unique(groups):
         own = groups == group
         part = block if own.all() else block.cases(own)
-        found[int(group)] = {
-            s.name: {
-                name: values.reshape(*shape, *values.shape[1:])
-                for name, values in s.observe_cells(part).items()
-            }
+        states[int(group)] = {
+            s.name: {name: whole(values) for name, values in s.observe_cells(part).items()}
             for s in statistics
         }
-    return found
+    return states
 
 
 def _put_cells(

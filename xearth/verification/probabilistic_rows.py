@@ -20,12 +20,12 @@ Estimator = Literal["ensemble", "fair"]
 
 def several(block: Block) -> Array:
     """Return the points with a truth and at least two known members (n, S)."""
-    return np.asarray(block.count > 1)
+    return block.several
 
 
 def pairs_of_members(block: Block, estimator: Estimator) -> Array:
     """Return the half mean distance of two members, of all M^2 pairs or of the M (M - 1) others."""
-    count = np.maximum(block.count, 2 if estimator == "fair" else 1)
+    count = np.maximum(block.number, 2 if estimator == "fair" else 1)
     others = count - 1 if estimator == "fair" else count
     return np.asarray(block.gini / (count * others))
 

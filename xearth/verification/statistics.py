@@ -40,13 +40,31 @@ def known(block: Block) -> Array:
 
 def _weighted(values: Array, weights: Array) -> Array:
     """Sum (n, S, ...) over the cells for each row of weights (R, S): (n, R, ...)."""
+    if values.ndim == 2:
+        return np.asarray(values @ weights.T)
     return np.moveaxis(np.tensordot(weights, values, axes=(1, 1)), 0, 1)
+
+
+def every(points: Array) -> bool:
+    """Tell whether all points count, at a glance where one value stands for all."""
+    if points.size and not any(points.strides):
+        return bool(points[(0,) * points.ndim])
+    return bool(points.all())
+
+
+def _counted(valid: Array, weights: Array) -> Array:
+    """Sum the weights of the points that count (n, S, ...): (n, R, ...)."""
+    if valid.ndim == 2 and every(valid):
+        return np.broadcast_to(weights.sum(axis=1), (len(valid), len(weights)))
+    return _weighted(valid.astype(np.float64), weights)
 
 
 def _bare(values: Array, valid: Array) -> Array:
     """Return the values with 0 where they do not count, in double precision."""
-    valid = valid.reshape(valid.shape + (1,) * (values.ndim - valid.ndim))
-    return np.where(valid, values, 0).astype(np.float64, copy=False)
+    if not every(valid):
+        valid = valid.reshape(valid.shape + (1,) * (values.ndim - valid.ndim))
+        values = np.where(valid, values, 0)
+    return values.astype(np.float64, copy=False)
 
 
 @dataclass(frozen=True)
@@ -77,7 +95,7 @@ class Mean:
         values = _bare(self.term(block), valid)
         return {
             "sum": _weighted(values, weights),
-            "weight": _weighted(valid.astype(np.float64), weights),
+            "weight": _counted(valid, weights),
         }
 
     def observe_cells(self, block: Block) -> dict[str, Array]:
@@ -122,7 +140,11 @@ class Count:
     def observe(self, block: Block, weights: Array) -> dict[str, Array]:
         """Return the counts of every case (n, R, ...): points of positive weight."""
         events, inside = self.term(block), weights > 0
-        rows = [events[:, row].sum(axis=1, dtype=np.int64) for row in inside]
+        if events.ndim == 2 and events.dtype == np.bool_ and every(events):
+            return {"count": np.broadcast_to(inside.sum(axis=1), (len(events), len(inside)))}
+        rows = [
+            (events if row.all() else events[:, row]).sum(axis=1, dtype=np.int64) for row in inside
+        ]
         return {"count": np.stack(rows, axis=1)}
 
     def observe_cells(self, block: Block) -> dict[str, Array]:
@@ -163,15 +185,13 @@ class Moments:
         """Return the state of every case (n, R)."""
         valid = self.valid(block)
         x, y = _bare(self.x(block), valid), _bare(self.y(block), valid)
-        number = np.maximum(valid.sum(axis=1), 1)
-        return _moments(x, y, valid, number, lambda values: _weighted(values, weights), axis=1)
+        return _moments(x, y, valid, lambda values: _weighted(values, weights), axis=1)
 
     def observe_cells(self, block: Block) -> dict[str, Array]:
         """Return the state of every cell over the cases (S,)."""
         valid = self.valid(block)
         x, y = _bare(self.x(block), valid), _bare(self.y(block), valid)
-        number = np.maximum(valid.sum(axis=0), 1)
-        return _moments(x, y, valid, number, lambda values: values.sum(axis=0), axis=0)
+        return _moments(x, y, valid, lambda values: values.sum(axis=0), axis=0)
 
     def combine(self, parts: Parts, axis: int) -> dict[str, Array]:
         """Combine the states along an axis."""
@@ -204,13 +224,15 @@ class Moments:
 
 
 def _moments(
-    x: Array, y: Array, valid: Array, number: Array, add: Callable[[Array], Array], *, axis: int
+    x: Array, y: Array, valid: Array, add: Callable[[Array], Array], *, axis: int
 ) -> dict[str, Array]:
     """Return the moments of x and y, computed around the plain mean so that no digit is lost."""
+    number = np.maximum(x.shape[axis] if every(valid) else valid.sum(axis=axis), 1)
     cx, cy = x.sum(axis=axis) / number, y.sum(axis=axis) / number
-    dx = np.where(valid, x - np.expand_dims(cx, axis), 0.0)
-    dy = np.where(valid, y - np.expand_dims(cy, axis), 0.0)
-    weight = add(valid.astype(np.float64))
+    dx, dy = x - np.expand_dims(cx, axis), y - np.expand_dims(cy, axis)
+    if not every(valid):
+        dx, dy = np.where(valid, dx, 0.0), np.where(valid, dy, 0.0)
+    weight = add(np.asarray(valid, dtype=np.float64))
     total = np.where(weight > 0, weight, 1.0)
     mx, my = add(dx) / total, add(dy) / total
     if axis == 1:  # one center for each case, one mean for each region
