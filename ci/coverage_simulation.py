@@ -64,7 +64,7 @@ def difference(total: np.ndarray) -> np.ndarray:
     return np.sqrt(first / n) - np.sqrt(second / n)
 
 
-def xearth(x: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def ours(x: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """The interval of xearth.verification.significance."""
     found = Bootstrap(n=RESAMPLES, seed=seed).run(x, difference)
     return found[:, 1], found[:, 2]
@@ -111,7 +111,7 @@ def _linearized(x: np.ndarray) -> np.ndarray:
 
 
 METHODS: dict[str, Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]]] = {
-    "xearth": xearth,
+    "xearth": ours,
     "percentile block bootstrap": percentile,
     "cosine variance and t": cosine,
     "xearth with block=1": unaware,
