@@ -162,6 +162,9 @@ def enso(folder: Path, index: Mapping[str, Any]) -> Iterator[Result]:
         arrays = {key: stored[key] for key in stored.files}
     for name, run in _ENSO.items():
         yield guarded(f"enso/{name}", lambda r=run: r(arrays, index["enso"]))
+    for name in [*index.keys() - {"enso"}, *(path.stem for path in folder.glob("*.npz"))]:
+        if name not in ("enso_score", "sevir_skill"):
+            yield Result(name, skipped=True, note="data sets and their windows")
 
 
 def _index(values: np.ndarray) -> xr.DataArray:
@@ -252,7 +255,9 @@ def prediff(folder: Path, index: Mapping[str, Any]) -> Iterator[Result]:
     for name, record in index["cases"].items():
         run = _PREDIFF.get(name)
         if run is None:
-            yield Result(f"prediff/{name}", skipped=True, note="networks of a later version")
+            yield Result(
+                f"prediff/{name}", skipped=True, note="networks that this version does not have"
+            )
             continue
         yield guarded(f"prediff/{name}", lambda r=run, f=record["file"]: r(folder, f))
 

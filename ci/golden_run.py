@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import torch
@@ -70,8 +71,8 @@ def main() -> int:
         print(f"{folder}: no index of cases; data are tested elsewhere, skipped")
     left_out = [r for r in results if r.skipped]
     results = [r for r in results if not r.skipped]
-    if left_out:
-        print(f"{len(left_out)} cases of networks that this version does not have: skipped")
+    for note, number in Counter(r.note for r in left_out).items():
+        print(f"{number} cases skipped: {note}")
     failed = [r for r in results if not r.ok]
     double = [r for r in results if r.ok and not r.single]
     worst = max((r.output for r in results if r.output is not None), default=0.0)
