@@ -175,7 +175,7 @@ def _decomposition(e: Entry) -> Found:
     names = {"REL": "reliability", "RES": "resolution", "UNC": "uncertainty"}
     bins = _edges(e) if "edges" in e.params else None
     parts = brier.brier_decomposition(*_probabilities(e), bins=bins)
-    return parts.sel(component=[names[name] for name in e.params["order"]])
+    return parts.sel(brier_component=[names[name] for name in e.params["order"]])
 
 
 def _edges(e: Entry) -> Any:

@@ -235,7 +235,7 @@ def brier_decomposition(
     Returns
     -------
     DataArray
-        With a dimension ``component``: ``brier`` = ``reliability`` - ``resolution`` +
+        With a dimension ``brier_component``: ``brier`` = ``reliability`` - ``resolution`` +
         ``uncertainty`` + ``within_class_variance`` - ``within_class_covariance``; the last two
         are 0 where every class holds one probability.
 
@@ -243,7 +243,7 @@ def brier_decomposition(
     --------
     >>> import xarray as xr
     >>> p, o = xr.DataArray([0.0, 0.5, 0.5, 1.0]), xr.DataArray([0, 0, 1, 1])
-    >>> brier_decomposition(p, o).sel(component=["reliability", "resolution"]).values.tolist()
+    >>> brier_decomposition(p, o).sel(brier_component=["reliability", "resolution"]).values.tolist()
     [0.0, 0.125]
     """
     events = read_events(forecast, obs, thresholds, op=op, member=member)

@@ -188,7 +188,7 @@ class Binned(Mean):
         rows = []
         for row in weights:
             weighted = amounts * row.reshape(1, cells, *(1 for _ in range(len(kinds) + 1)))
-            columns = weighted.reshape(flat.size, -1).T
+            columns = weighted.reshape(flat.size, amounts.shape[-1]).T
             sums = [np.bincount(flat, column, groups * self.classes) for column in columns]
             rows.append(np.stack(sums, axis=-1).reshape(cases, *kinds, self.classes, len(sums)))
         weight = valid.astype(np.float64) @ weights.T

@@ -185,7 +185,7 @@ def brier_decomposition(source: EventSource, classes: Classes) -> Score:
         facts,
         (statistic,),
         lambda found: decomposed(found[statistic.name]),
-        coords={**source.coords, "component": np.array(PARTS)},
+        coords={**source.coords, "brier_component": np.array(PARTS)},
     )
 
 

@@ -243,6 +243,22 @@ def test_short_cuts_give_the_state_of_the_plain_mean(statistic):
             np.testing.assert_allclose(part, other[name], rtol=1e-12, atol=1e-13)
 
 
+@pytest.mark.parametrize("statistic", STATISTICS, ids=lambda statistic: statistic.name)
+@pytest.mark.parametrize(("cases", "cells"), [(0, 7), (6, 0)])
+def test_nothing_adds_nothing(statistic, cases, cells):
+    whole, empty = block(4), block(4)
+    nothing = Block(
+        empty.members[:, :cases, :cells],
+        empty.truth[:cases, :cells],
+        empty.climatology[:cases, :cells],
+    )
+    w = np.random.default_rng(0).random((2, 7))
+    some, none = statistic.observe(whole, w), statistic.observe(nothing, w[:, :cells])
+    for name, part in none.items():
+        assert part.shape == (cases, *some[name].shape[1:])
+        assert not part.any()
+
+
 def test_facts_are_complete_and_names_are_unique():
     assert len(set(names())) == len(names())
     for score in rows():

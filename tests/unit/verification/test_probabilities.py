@@ -140,7 +140,7 @@ def test_skill_against_constant_probabilities_by_numpy():
 def test_murphys_identity_is_exact_where_a_class_holds_one_probability():
     f, o = rain()
     for parts in (
-        brier_decomposition(f, o, thresholds=LIMITS).transpose("component", ...),
+        brier_decomposition(f, o, thresholds=LIMITS).transpose("brier_component", ...),
         brier_decomposition(*probabilities()),
     ):
         rel, res, unc, variance, covariance, score = parts.values
@@ -148,7 +148,7 @@ def test_murphys_identity_is_exact_where_a_class_holds_one_probability():
         np.testing.assert_allclose(variance, 0, atol=1e-15)
         np.testing.assert_allclose(covariance, 0, atol=1e-15)
     np.testing.assert_allclose(
-        brier_decomposition(f, o, thresholds=LIMITS).sel(component="brier"),
+        brier_decomposition(f, o, thresholds=LIMITS).sel(brier_component="brier"),
         brier(f, o, thresholds=LIMITS),
         rtol=1e-12,
     )
@@ -166,7 +166,7 @@ def test_parts_by_hand():
         res += share[own].sum() * (frequency - base) ** 2
     parts = brier_decomposition(p, o, weights=w)
     np.testing.assert_allclose(
-        parts.sel(component=["reliability", "resolution", "uncertainty"]),
+        parts.sel(brier_component=["reliability", "resolution", "uncertainty"]),
         [rel, res, base * (1 - base)],
         rtol=1e-12,
     )
@@ -214,10 +214,10 @@ def test_reliability_of_a_calibrated_forecast_is_the_diagonal():
     own = reliability(p, o)
     np.testing.assert_allclose(own.frequency, own.probability, atol=0.015)
     parts = brier_decomposition(p, o, bins=20)
-    assert parts.sel(component="reliability").item() < 1e-3
+    assert parts.sel(brier_component="reliability").item() < 1e-3
     # of uniform probabilities: 1/6 is the Brier score, 1/12 the resolution
-    np.testing.assert_allclose(parts.sel(component="brier"), 1 / 6, atol=0.003)
-    np.testing.assert_allclose(parts.sel(component="resolution"), 1 / 12, atol=0.003)
+    np.testing.assert_allclose(parts.sel(brier_component="brier"), 1 / 6, atol=0.003)
+    np.testing.assert_allclose(parts.sel(brier_component="resolution"), 1 / 12, atol=0.003)
 
 
 def test_roc_area_is_that_of_three_others():
