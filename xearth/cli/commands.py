@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import xarray as xr
@@ -12,12 +11,12 @@ from ..cf.describe import describe
 from ..cf.discover import discover
 from ..cf.writer import to_cf
 from ..data.windows import Window
-from ..errors import ConfigError, TimeAxisError
+from ..errors import TimeAxisError
 from ..forecasting.fit import fit
 from ..forecasting.io import load
 from ..forecasting.recipe import Recipe
 from .demo import run_demo
-from .files import open_dataset, open_field, writable
+from .files import open_dataset, open_field, with_suffix, writable
 
 if TYPE_CHECKING:
     import argparse
@@ -55,7 +54,7 @@ def train(arguments: argparse.Namespace) -> None:
     from ..models.config import EarthformerConfig
     from ..models.heads import LowRankGaussian, Point
 
-    output = _with_suffix(writable(arguments.output), (".safetensors",), "--output")
+    output = with_suffix(writable(arguments.output), (".safetensors",), "--output")
     field = open_field(arguments.file, arguments.variable)
     window = Window(history=arguments.history, horizon=arguments.horizon)
     learn = between(field, None, arguments.train_until)
@@ -77,7 +76,7 @@ def train(arguments: argparse.Namespace) -> None:
 
 def forecast(arguments: argparse.Namespace) -> None:
     """Forecast from a file, write CF, and draw maps if asked to."""
-    output = _with_suffix(writable(arguments.output), (".nc", ".zarr"), "--output")
+    output = with_suffix(writable(arguments.output), (".nc", ".zarr"), "--output")
     picture = writable(arguments.plot) if arguments.plot is not None else None
     field = open_field(arguments.file, arguments.variable)
     forecaster = load(arguments.model)
@@ -121,15 +120,6 @@ def between(field: xr.DataArray, first: str | None, last: str | None) -> xr.Data
 
 def _stamp(value: xr.DataArray) -> str:
     return str(value.dt.strftime("%Y-%m-%d").item())
-
-
-def _with_suffix(path: Path, suffixes: tuple[str, ...], option: str) -> Path:
-    if path.suffix not in suffixes:
-        raise ConfigError(
-            f"{option} {str(path)!r}: expected a name ending in {' or '.join(suffixes)}, "
-            f"found {path.suffix or 'none'!r}; rename it, for example {path.stem}{suffixes[0]}"
-        )
-    return path
 
 
 def _sizes(field: Any) -> str:

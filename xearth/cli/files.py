@@ -7,12 +7,12 @@ from pathlib import Path
 
 import xarray as xr
 
-from ..errors import SourceError
+from ..errors import ConfigError, SourceError
 
-__all__ = ["open_dataset", "open_field", "writable"]
+__all__ = ["open_dataset", "open_field", "with_suffix", "writable"]
 
 
-def open_dataset(path: str | os.PathLike[str]) -> xr.Dataset:
+def open_dataset(path: str | os.PathLike[str], *, decode_times: bool = True) -> xr.Dataset:
     """Open a NetCDF file or a Zarr store lazily, bounds and grid mappings as coordinates.
 
     Raises
@@ -25,8 +25,8 @@ def open_dataset(path: str | os.PathLike[str]) -> xr.Dataset:
         raise SourceError(f"no file {str(path)!r}; check the path (now in {Path.cwd()})")
     try:
         if path.is_dir():
-            return xr.open_zarr(path, decode_coords="all")
-        return xr.open_dataset(path, decode_coords="all", chunks={})
+            return xr.open_zarr(path, decode_coords="all", decode_times=decode_times)
+        return xr.open_dataset(path, decode_coords="all", decode_times=decode_times, chunks={})
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         detail = " ".join(str(error).split())[:200]
         raise SourceError(
@@ -80,4 +80,20 @@ def writable(path: Path) -> Path:
         raise SourceError(f"no folder {str(folder)!r} to write {path.name!r} into; create it first")
     if not os.access(folder, os.W_OK):
         raise SourceError(f"the folder {str(folder)!r} of {path.name!r} may not be written")
+    return path
+
+
+def with_suffix(path: Path, suffixes: tuple[str, ...], option: str) -> Path:
+    """Return `path` if its name ends as the format wants it.
+
+    Raises
+    ------
+    ConfigError
+        If it ends otherwise.
+    """
+    if path.suffix not in suffixes:
+        raise ConfigError(
+            f"{option} {str(path)!r}: expected a name ending in {' or '.join(suffixes)}, "
+            f"found {path.suffix or 'none'!r}; rename it, for example {path.stem}{suffixes[0]}"
+        )
     return path

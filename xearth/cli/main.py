@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from ..errors import XearthError, XearthWarning
+from ..verification.indices import REGIONS
 from .commands import demo, forecast, info, train, version
+from .evaluation import hindcast, verify
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,6 +26,8 @@ Forecasts of labeled Earth-system fields with cuboid-attention networks.
   xearth info        what xearth sees in a NetCDF or Zarr file
   xearth forecast    an ensemble forecast from a file and a trained model
   xearth train       train a model on your own file
+  xearth hindcast    forecasts from many starts, written block by block
+  xearth verify      scores of a hindcast against observations
 """
 
 DEMO = """\
@@ -61,6 +65,30 @@ units that can be converted to the model's.
 
 example:
   xearth forecast sst.nc --model enso-small --init 1997-06 --output fc.nc --plot fc.png
+"""
+
+
+HINDCAST = """\
+Forecast from many starts of a file and write them to a Zarr store, a few starts at a time and in
+parallel. Stop it when you like: the same command goes on where it stopped, and what it writes is
+the same as without the stop. Until all is done the store is called OUTPUT.incomplete.
+
+example:
+  xearth hindcast sst.nc --model enso-small --init 1982-01:2001-12 --members 20 \\
+      --output hindcast.zarr
+"""
+
+VERIFY = """\
+Score a hindcast against observations in one pass, with as little memory as a few blocks take.
+The hindcast may come from `xearth hindcast` or from an archive (CF, climpred, NMME, C3S, S2S ...);
+observations are a series in time on the same grid, in units that convert. A quoted pattern
+("hc_*.nc") is a hindcast in several files.
+
+Scores are named as in xearth.verify; crps is short for crps_ensemble (crps_fair is the other).
+
+example:
+  xearth verify hindcast.zarr sst.nc --scores crps,acc --by lead --output scores.nc \\
+      --plot skill.png
 """
 
 
@@ -129,6 +157,10 @@ def parser() -> argparse.ArgumentParser:
     _add_info(_command(subparsers, "info", INFO, "what xearth sees in a file", info))
     _add_train(_command(subparsers, "train", TRAIN, "train a model on a file", train))
     _add_forecast(_command(subparsers, "forecast", FORECAST, "forecast from a file", forecast))
+    _add_hindcast(
+        _command(subparsers, "hindcast", HINDCAST, "forecasts from many starts", hindcast)
+    )
+    _add_verify(_command(subparsers, "verify", VERIFY, "scores of a hindcast", verify))
     return top
 
 
@@ -240,6 +272,101 @@ def _add_forecast(command: argparse.ArgumentParser) -> None:
         help="CF file to write, .nc or .zarr (default: %(default)s)",
     )  # fmt: skip
     command.add_argument("--plot", type=Path, metavar="PATH", help="also draw maps into this file")
+
+
+def _add_hindcast(command: argparse.ArgumentParser) -> None:
+    _add_file(command)
+    command.add_argument(
+        "--model", default="enso-small", metavar="NAME_OR_PATH",
+        help="a model that comes with xearth, or a file (default: %(default)s)",
+    )  # fmt: skip
+    command.add_argument(
+        "--init", type=starts, metavar="FROM:TO",
+        help="starts, each the last observed step; an end may be left out (default: all)",
+    )  # fmt: skip
+    command.add_argument(
+        "--members", type=positive, metavar="N",
+        help="members of the ensemble (default: the mean forecast alone)",
+    )  # fmt: skip
+    command.add_argument("--seed", type=whole, default=0, help="random seed (default: %(default)s)")
+    command.add_argument(
+        "--starts-per-block", type=positive, metavar="N",
+        help="starts that are made and written together (default: 16, or as fit into 128 MiB)",
+    )  # fmt: skip
+    command.add_argument(
+        "--output", "-o", type=Path, default=Path("hindcast.zarr"), metavar="PATH",
+        help="Zarr store to write (default: %(default)s)",
+    )  # fmt: skip
+    command.add_argument(
+        "--resume", action=argparse.BooleanOptionalAction, default=True,
+        help="go on with what an earlier run left, or begin anew (default: go on)",
+    )  # fmt: skip
+    command.add_argument(
+        "--progress", action=argparse.BooleanOptionalAction,
+        help="show a progress bar and the time left (default: on a terminal)",
+    )  # fmt: skip
+
+
+def _add_verify(command: argparse.ArgumentParser) -> None:
+    command.add_argument("forecast", metavar="FORECAST", help="hindcast: NetCDF, Zarr or a pattern")
+    command.add_argument("observations", metavar="OBS", help="observations: NetCDF or Zarr")
+    command.add_argument("--variable", metavar="NAME", help="of the hindcast, if it holds several")
+    command.add_argument(
+        "--obs-variable", metavar="NAME",
+        help="of the observations (default: that of the hindcast, or the only one)",
+    )  # fmt: skip
+    command.add_argument(
+        "--scores", type=names, default=["rmse"], metavar="A,B",
+        help="for example crps,acc,rmse,spread (default: rmse)",
+    )  # fmt: skip
+    command.add_argument(
+        "--by", type=names, default=["lead"], metavar="A,B",
+        help="lead, init, month, season, year ...: one score for each (default: lead)",
+    )  # fmt: skip
+    command.add_argument(
+        "--weights", choices=("area", "none"), default="area",
+        help="of the cells (default: %(default)s)",
+    )  # fmt: skip
+    command.add_argument("--region", choices=sorted(REGIONS), help="only the cells in this box")
+    command.add_argument(
+        "--base", type=period, metavar="FROM:TO",
+        help="years of the observations that make the climatology, for acc of absolute values; "
+        "take them from before the judged years",
+    )  # fmt: skip
+    command.add_argument(
+        "--threshold", action="append", metavar="'5 mm/h'",
+        help="of events, with a unit, for csi, pod ...; may be given several times",
+    )  # fmt: skip
+    command.add_argument(
+        "--output", "-o", type=Path, metavar="PATH", help="write the scores: .nc or .zarr"
+    )
+    command.add_argument("--plot", type=Path, metavar="PATH", help="draw the scores by lead")
+
+
+def names(text: str) -> list[str]:
+    """Return "a,b" as a list of names, or tell argparse what is wrong.
+
+    Examples
+    --------
+    >>> names("crps, acc")
+    ['crps', 'acc']
+    """
+    found = [part.strip() for part in text.split(",")]
+    if not all(found):
+        raise argparse.ArgumentTypeError(f"expected names between commas, found {text!r}")
+    return found
+
+
+def starts(text: str) -> slice | str:
+    """Return "1982-01:" as a slice of dates, one date as it is.
+
+    Examples
+    --------
+    >>> starts("1982-01:2001-12"), starts(":1990"), starts("1997-06")
+    (slice('1982-01', '2001-12', None), slice(None, '1990', None), '1997-06')
+    """
+    first, colon, last = text.partition(":")
+    return slice(first or None, last or None) if colon else text
 
 
 def positive(text: str) -> int:

@@ -300,7 +300,7 @@ class _Work:
             raise SourceError(
                 f"{str(place)!r} holds another hindcast: {', '.join(differing)} differ "
                 f"({details}). Ask for the same, write to another name, or begin anew with "
-                "resume=False."
+                "resume=False (--no-resume)."
             )
 
 

@@ -24,7 +24,7 @@ def assert_one_line_error(status: int, err: str, *words: str) -> None:
         assert word in err
 
 
-@pytest.mark.parametrize("command", ["demo", "info", "train", "forecast"])
+@pytest.mark.parametrize("command", ["demo", "info", "train", "forecast", "hindcast", "verify"])
 def test_help_of_each_command_explains_and_gives_defaults(command, capsys):
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])
@@ -32,7 +32,8 @@ def test_help_of_each_command_explains_and_gives_defaults(command, capsys):
     text = capsys.readouterr().out
     assert "--debug" in text
     if command != "demo":
-        assert f"xearth {command} sst.nc" in text  # an example
+        data = "hindcast.zarr sst.nc" if command == "verify" else "sst.nc"
+        assert f"xearth {command} {data}" in text  # an example
 
 
 def test_top_help_says_where_to_start(capsys):
@@ -40,7 +41,7 @@ def test_top_help_says_where_to_start(capsys):
         main(["--help"])
     text = capsys.readouterr().out
     assert "start here" in text
-    assert all(name in text for name in ("demo", "info", "train", "forecast"))
+    assert all(name in text for name in ("demo", "info", "train", "forecast", "hindcast", "verify"))
 
 
 def test_version(capsys):
