@@ -23,7 +23,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from ..cf.packing import decoded
-from ..errors import ConfigError
+from ..errors import ConfigError, DataTypeError, GridMismatchError
 from .counting import Counted, Layout, count_blocks
 from .ensembles import Ensemble, combine_members
 from .pairs import Dims, same_terms
@@ -118,6 +118,10 @@ def events_pair(
     ------
     ConfigError
         An ensemble without ``ensemble``.
+    DataTypeError
+        No numbers.
+    GridMismatchError, UnitsError
+        As :func:`~xearth.verification.pairs.same_terms`; other lengths.
     """
     forecast = decoded(forecast)
     if ensemble is not None:
@@ -129,6 +133,21 @@ def events_pair(
             "or Vote(0.5)."
         )
     forecast, obs = same_terms(forecast, obs)
+    for field in (forecast, obs):
+        if field.dtype.kind not in "fiu":
+            raise DataTypeError(
+                f"events need numbers; {field.name!r} holds {field.dtype}. Convert it, for "
+                "example with .astype('float32')."
+            )
+    differing = [
+        d for d in forecast.dims if obs.sizes.get(d, forecast.sizes[d]) != forecast.sizes[d]
+    ]
+    if differing:
+        raise GridMismatchError(
+            f"forecast {forecast.name!r} and truth {obs.name!r} differ in length along "
+            f"{differing}: {dict(forecast.sizes)} against {dict(obs.sizes)}. Select the common "
+            "part."
+        )
     return forecast, obs, (member,) if member in forecast.dims else ()
 
 

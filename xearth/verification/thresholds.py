@@ -17,11 +17,14 @@ import numpy as np
 import xarray as xr
 
 from ..errors import ConfigError, UnitsError
-from ..units import compatible, convert, is_difference
+from ..units import compatible, convert, convert_array
 
 __all__ = ["Op", "Thresholds", "check_op", "read_thresholds"]
 
 Op = Literal[">=", ">"]
+
+# attributes of the data that say how their units convert: differences, depths of water
+_MEANING = ("standard_name", "long_name", "units_metadata", "cell_methods")
 
 _QUANTITY = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(.*?)\s*")
 
@@ -114,6 +117,11 @@ def read_thresholds(thresholds: Any, data: xr.DataArray) -> Thresholds:
     ConfigError
         Not a number, not finite, or none at all.
 
+    Warns
+    -----
+    UnitsWarning
+        A depth of water became a mass on an area, or the reverse, as liquid water.
+
     Examples
     --------
     >>> import xarray as xr
@@ -182,10 +190,10 @@ def _to_units(value: float, unit: str | None, data: xr.DataArray) -> float:
             f"the threshold '{value:g} {unit}' has a unit, but {name} has none. Set "
             f"attrs['units'] of the data, for example to {unit!r}."
         )
-    try:
-        converted = convert(value, unit, units, difference=is_difference(data.attrs))
-    except UnitsError as error:
-        raise UnitsError(f"threshold '{value:g} {unit}' for {name}: {error}") from error
+    kept = {key: data.attrs[key] for key in _MEANING if key in data.attrs}
+    label = f"threshold '{value:g} {unit}' for {name}"
+    limit = xr.DataArray(value, name=label, attrs={**kept, "units": unit})
+    converted = convert_array(limit, units).item()
     # 36 mm/h is 1e-5 m/s, not the number beside it that a product of factors gives
     return float(f"{converted:.15g}")
 

@@ -14,7 +14,7 @@ import xarray as xr
 import xskillscore
 from scipy.special import xlogy
 
-from xearth.errors import AxisError, ConfigError, GridMismatchError, UnitsError
+from xearth.errors import AxisError, ConfigError, DataTypeError, GridMismatchError, UnitsError
 from xearth.verification import categorical
 from xearth.verification.align import observations_at
 from xearth.verification.block import Block
@@ -229,6 +229,11 @@ def test_bad_pairs():
         contingency(f, f, thresholds=1)
     with pytest.raises(AxisError):
         contingency(f, f, thresholds="1 mm/h", dim="z")
+    with pytest.raises(GridMismatchError, match="differ in length"):
+        contingency(f, f.drop_vars("x")[:2], thresholds="1 mm/h")
+    for dtype in (complex, str, bool):
+        with pytest.raises(DataTypeError, match="events need numbers"):
+            contingency(f.astype(dtype), f, thresholds="1 mm/h", dim="x")
     with pytest.raises(ConfigError, match="unknown scores"):
         categorical_scores(contingency(f, f, thresholds="1 mm/h"), ["skill"])
     with pytest.raises(ConfigError, match="correct_negatives"):

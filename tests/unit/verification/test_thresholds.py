@@ -7,7 +7,7 @@ import pint
 import pytest
 import xarray as xr
 
-from xearth.errors import ConfigError, UnitsError
+from xearth.errors import ConfigError, UnitsError, UnitsWarning
 from xearth.units import Q
 from xearth.verification.thresholds import Thresholds, check_op, read_thresholds
 
@@ -49,6 +49,12 @@ def test_values(thresholds, units, expected):
 def test_an_anomaly_has_thresholds_of_differences():
     anomaly = data("K", units_metadata="temperature: difference")
     assert read_thresholds("0.5 degC", anomaly).values == (0.5,)
+
+
+def test_a_depth_of_water_becomes_a_mass_and_says_so():
+    rain = data("kg m-2 s-1", standard_name="precipitation_flux")
+    with pytest.warns(UnitsWarning, match=r"'3\.6 mm/h'.*liquid water"):
+        assert read_thresholds("3.6 mm/h", rain).values == (0.001,)
 
 
 @pytest.mark.parametrize(
