@@ -1,4 +1,16 @@
-"""Figures: maps by lead, the plume of an index, skill by lead, and a page with all three.
+"""Figures of forecasts and of how good they are.
+
+================================  ================================================================
+:func:`maps`, :func:`plume`       a forecast: maps by lead, an index with its members
+:func:`summary`                   both and the skill to expect on one page
+:func:`skill`                     a score by lead, of one forecast or several, with intervals
+:func:`start_months`              a score by month of the start and lead (spring barrier)
+:func:`reliability`, :func:`roc`  probabilities of events
+:func:`rank_histogram`            ranks of the truth, with the band that chance explains
+:func:`spread_skill`              spread and error by lead
+:func:`spread_skill_bins`         error where the spread is small, and where it is large
+:func:`performance`               yes/no forecasts: detection, success ratio, bias, CSI
+================================  ================================================================
 
 Each function returns what it drew on, so that it can be changed and saved with matplotlib,
 which is loaded on the first call (extra ``plot``).
@@ -6,9 +18,25 @@ which is loaded on the first call (extra ``plot``).
 
 from __future__ import annotations
 
+from .ensembles import rank_histogram, spread_skill, spread_skill_bins
 from .maps import maps
+from .performance import performance
 from .plume import plume
+from .probabilities import reliability, roc
 from .skill import skill
+from .start_months import start_months
 from .summary import summary
 
-__all__ = ["maps", "plume", "skill", "summary"]
+__all__ = [
+    "maps",
+    "performance",
+    "plume",
+    "rank_histogram",
+    "reliability",
+    "roc",
+    "skill",
+    "spread_skill",
+    "spread_skill_bins",
+    "start_months",
+    "summary",
+]

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from ..cf.discover import Axes, discover
-from ..errors import AxisError, LeadError
+from ..errors import AxisError, GridMismatchError, LeadError
 from .style import LAND, axis_label, is_signed, plot_dates, pyplot
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def maps(
     columns: int = 3,
     limit: float | None = None,
     title: str | None = None,
+    significant: xr.DataArray | None = None,
 ) -> Figure:
     """Draw a map for each lead; members are averaged, cells without data stay gray.
 
@@ -48,6 +49,9 @@ def maps(
         percentile of the magnitude.
     title : str, optional
         Title of the whole figure.
+    significant : xarray.DataArray of bool, optional
+        ([lead,] y, x) on the cells of `field`; cells where it is True are dotted. Such as
+        ``significant`` of :func:`~xearth.verification.accuracy_tests.field_significance`.
 
     Returns
     -------
@@ -60,6 +64,8 @@ def maps(
         If `field` has several starts, or a dimension that is no axis of a map.
     LeadError
         If a lead that `field` does not hold was asked for.
+    GridMismatchError
+        If `significant` has other cells than `field`, or lacks a lead.
     MissingDependencyError
         If matplotlib is not installed.
 
@@ -84,7 +90,10 @@ def maps(
     tall = min(max(3.4 * field.sizes[axes.y] / field.sizes[axes.x], 0.8), 3.4) + 0.3
     below = 1.6 if rows == 1 else 0.9
     figure = plt.figure(figsize=(3.4 * columns + 1.0, tall * rows + below), layout="constrained")
-    draw_maps(figure, field, leads=leads, columns=columns, limit=limit, title=title)
+    draw_maps(
+        figure, field, leads=leads, columns=columns, limit=limit, title=title,
+        significant=significant,
+    )  # fmt: skip
     return figure
 
 
@@ -96,6 +105,7 @@ def draw_maps(
     columns: int = 3,
     limit: float | None = None,
     title: str | None = None,
+    significant: xr.DataArray | None = None,
 ) -> None:
     """Draw what :func:`maps` draws on a part of a figure; same parameters and errors."""
     axes = discover(field, require=("y", "x"))
@@ -110,6 +120,8 @@ def draw_maps(
             edges[axes.x], edges[axes.y], np.ma.masked_invalid(panel.values), norm=norm, cmap=cmap
         )
         _coast(ax, np.isfinite(panel.values), edges[axes.y], edges[axes.x])
+        if significant is not None:
+            _dots(ax, panel, axes, significant)
         ax.set_facecolor(LAND)
         ax.set_title(_panel_title(panel, axes), fontsize=9)
         _label_axes(ax, field, axes)
@@ -123,6 +135,9 @@ def draw_maps(
     colorbar = figure.colorbar(mesh, ax=grid, extend="both", pad=0.02, **bar)
     colorbar.set_label(axis_label(field), fontsize=9)
     colorbar.ax.tick_params(labelsize=8)
+    if significant is not None:
+        name = str(significant.attrs.get("long_name", "significant"))
+        figure.supxlabel(f"dots: {name}", fontsize=8, color="0.3")
     if title:
         figure.suptitle(title, fontsize=11)
 
@@ -168,7 +183,7 @@ def _colors(panels: list[xr.DataArray], limit: float | None) -> tuple[BoundaryNo
 
     stack = np.concatenate([panel.values.ravel() for panel in panels])
     stack = stack[np.isfinite(stack)]
-    if is_signed(panels[0]):
+    if any(is_signed(panel) for panel in panels):
         top = limit if limit is not None else np.percentile(np.abs(stack), 99) if stack.size else 1
         low, high, name = -(top or 1), top or 1, "RdBu_r"
     else:
@@ -196,6 +211,31 @@ def _coast(ax: MatplotlibAxes, valid: np.ndarray, y: np.ndarray, x: np.ndarray) 
     rows, columns = np.nonzero(valid[:, 1:] != valid[:, :-1])
     lines += [[(x[j + 1], y[i]), (x[j + 1], y[i + 1])] for i, j in zip(rows, columns, strict=True)]
     ax.add_collection(LineCollection(lines, colors="0.25", linewidths=0.8))
+
+
+def _dots(ax: MatplotlibAxes, panel: xr.DataArray, axes: Axes, significant: xr.DataArray) -> None:
+    """Dot the cells that are significant; of a fine grid every second, third ... one."""
+    if axes.lead is not None and axes.lead in significant.dims:
+        lead = panel[axes.lead]
+        if lead.item() not in significant[axes.lead].values:
+            raise GridMismatchError(
+                f"significant holds the leads {significant[axes.lead].values.tolist()}, not "
+                f"{lead.item()}; test all leads that are drawn"
+            )
+        significant = significant.sel({axes.lead: lead.item()})
+    try:
+        (_, found) = xr.align(panel, significant, join="exact")
+        found = found.transpose(axes.y, axes.x)
+    except ValueError as error:
+        raise GridMismatchError(
+            f"significant has the dims {dict(significant.sizes)}, the map "
+            f"{dict(panel.sizes)}: they must be the same cells. {error}"
+        ) from error
+    step = max(1, math.ceil(max(panel.shape[0] / 30, panel.shape[1] / 60)))
+    chosen = np.asarray(found.values, dtype=bool) & np.isfinite(panel.values)
+    rows, columns = np.nonzero(chosen[::step, ::step])
+    x, y = (panel[dim].values[::step] for dim in (axes.x, axes.y))
+    ax.scatter(x[columns], y[rows], s=2.5, color="0.1", linewidth=0, label="_significant")
 
 
 def _panel_title(panel: xr.DataArray, axes: Axes) -> str:

@@ -1,30 +1,35 @@
-"""Scores against lead, one line for each forecaster."""
+"""Scores against lead, one line for each forecaster, with intervals and what is perfect."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import xarray as xr
 
 from ..errors import AxisError
 from .style import COLORS, axes_or_new, axis_label
+from .tables import MARKERS, Tables, drawn, facts_of, lead_axis, read_tables
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["skill"]
 
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
+def skill(scores: Tables, score: str = "correlation", *, ax: Axes | None = None) -> Axes:
+    """Draw one score against lead, for one forecast or for several.
 
-def skill(scores: xr.Dataset, score: str = "correlation", *, ax: Axes | None = None) -> Axes:
-    """Draw one score against lead.
+    Where the scores hold ``<score>_lower`` and ``<score>_upper``, the interval is shaded. A
+    dashed line is the score of a perfect forecast, and a thin one is zero where scores have
+    both signs.
 
     Parameters
     ----------
-    scores : xarray.Dataset
-        Scores by ``lead``, as :func:`xearth.skill_by_lead` makes them; with a dimension
-        ``forecaster`` each of its values gets a line.
+    scores : xarray.Dataset or mapping of str to xarray.Dataset
+        Scores by ``lead``, as :func:`~xearth.verification.verify.verify` and
+        :func:`xearth.skill_by_lead` make them; a mapping, or a dimension ``forecaster``, gives a
+        line for each name. The first is the forecast, drawn bold, the others are references.
     score : str
         The variable to draw.
     ax : matplotlib.axes.Axes, optional
@@ -38,7 +43,10 @@ def skill(scores: xr.Dataset, score: str = "correlation", *, ax: Axes | None = N
     Raises
     ------
     AxisError
-        If `scores` has no such score, or other dimensions than ``forecaster`` and ``lead``.
+        If there is no such score, it has other dimensions than ``lead``, or other units in one
+        forecast than in another.
+    MissingDataError
+        If it holds no value.
     MissingDependencyError
         If matplotlib is not installed.
 
@@ -55,39 +63,65 @@ def skill(scores: xr.Dataset, score: str = "correlation", *, ax: Axes | None = N
     >>> ax.get_xlabel(), ax.get_ylabel()
     ('lead (months)', 'root mean square error (K)')
     """
-    if score not in scores:
+    tables = read_tables(scores)
+    lines = {name: drawn(table, score, ("lead",)) for name, table in tables.items()}
+    units = {str(line.attrs.get("units", "1")) for line in lines.values()}
+    if len(units) > 1:
         raise AxisError(
-            f"no score {score!r} in the Dataset; it holds {sorted(map(str, scores.data_vars))}"
-        )
-    table = scores[score]
-    if "forecaster" not in table.dims:
-        table = table.expand_dims("forecaster")
-    if set(table.dims) != {"forecaster", "lead"}:
-        raise AxisError(
-            f"skill draws (forecaster, lead), but {score!r} has dims {table.dims}; "
-            "select or average the others first"
+            f"{score!r} has different units in different forecasts, {sorted(units)}; convert the "
+            "forecasts to the same units before they are scored"
         )
     ax = axes_or_new(ax, (5.6, 3.8))
-    from matplotlib.ticker import MaxNLocator
-
-    names = [str(name) for name in scores["forecaster"].values] if "forecaster" in scores else [""]
-    for number, name in enumerate(names):
-        line = table.isel(forecaster=number)
-        ax.plot(
-            line["lead"].values,
-            line.values,
-            color=COLORS[number % len(COLORS)],
-            marker=MARKERS[number % len(MARKERS)],
-            markersize=4,
-            linewidth=2.2 if number == 0 else 1.3,
-            label=name or None,
-            zorder=3 if number == 0 else 2,
-        )
-    ax.set_xlabel(f"lead ({scores['lead'].attrs.get('units', 'steps')})")
-    ax.set_ylabel(axis_label(scores[score]), fontsize=9)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 3, 5, 6, 10]))
+    for number, (name, line) in enumerate(lines.items()):
+        _draw(ax, number, name, line, tables[name])
+    first = next(iter(lines.values()))
+    _references(ax, score, lines)
+    lead_axis(ax, first["lead"])
+    ax.set_ylabel(axis_label(first), fontsize=9)
     ax.grid(color="0.92", linewidth=0.8)
     ax.spines[["top", "right"]].set_visible(False)
-    if any(names):
+    if any(lines):
         ax.legend(frameon=False, fontsize=8)
     return ax
+
+
+def _draw(ax: Axes, number: int, name: str, line: xr.DataArray, table: xr.Dataset) -> None:
+    """Draw one line and, where it is known, its interval."""
+    color, bounds = (
+        COLORS[number % len(COLORS)],
+        [f"{line.name}_{end}" for end in ("lower", "upper")],
+    )
+    if all(bound in table for bound in bounds):
+        low, high = (drawn(table, bound, ("lead",)).values for bound in bounds)
+        ax.fill_between(line["lead"].values, low, high, color=color, alpha=0.15, linewidth=0)
+        for end in (low, high):
+            ax.plot(
+                line["lead"].values, end, color=color, alpha=0.5, linewidth=0.6, label="_interval"
+            )
+    ax.plot(
+        line["lead"].values,
+        line.values,
+        color=color,
+        marker=MARKERS[number % len(MARKERS)],
+        markersize=4,
+        linewidth=2.2 if number == 0 else 1.3,
+        label=name or None,
+        zorder=3 if number == 0 else 2,
+    )
+
+
+def _references(ax: Axes, score: str, lines: dict[str, xr.DataArray]) -> None:
+    """Draw zero and the perfect value where they help to read the lines."""
+    facts = facts_of(score)
+    values = np.concatenate([line.values for line in lines.values()])
+    low, high = np.nanmin(values), np.nanmax(values)
+    if low < 0 < high or (facts is not None and facts.lower < 0):
+        ax.axhline(0.0, color="0.6", linewidth=0.9, zorder=1.8, label="_zero")
+    if facts is not None and facts.perfect is not None:
+        ax.axhline(
+            facts.perfect, color="0.3", linewidth=0.9, linestyle="--", zorder=1.8, label="_perfect"
+        )
+        ax.annotate(
+            "perfect", (1, facts.perfect), xycoords=("axes fraction", "data"), fontsize=7,
+            color="0.3", ha="right", va="bottom", xytext=(0, 1), textcoords="offset points",
+        )  # fmt: skip

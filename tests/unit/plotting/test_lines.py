@@ -70,7 +70,8 @@ def test_skill_draws_one_line_for_each_forecaster(scores):
 def test_skill_of_one_forecaster_needs_no_legend(scores):
     ax = skill(scores.isel(forecaster=0, drop=True))
     assert ax.get_legend() is None
-    assert len(ax.lines) == 1
+    # the forecast, zero and the perfect value
+    assert [line.get_label() for line in ax.lines[1:]] == ["_zero", "_perfect"]
 
 
 def test_skill_refuses_what_it_cannot_draw(scores):

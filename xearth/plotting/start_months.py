@@ -1,0 +1,158 @@
+"""A score by month of the start and lead: where in the year forecasts are hard."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from ..errors import AxisError
+from .style import LAND, axes_or_new, axis_label
+from .tables import drawn, facts_of, lead_axis
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["start_months"]
+
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+def start_months(
+    scores: xr.Dataset,
+    score: str = "correlation",
+    *,
+    distinguishable: xr.DataArray | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw one score by month of the start (rows) and lead (columns).
+
+    The spring barrier of ENSO shows as a fall of skill where leads cross from March to May, a
+    diagonal of this figure. Cells whose value cannot be told from no skill are hatched, those
+    without a value gray.
+
+    Parameters
+    ----------
+    scores : xarray.Dataset
+        Scores by ``month`` and ``lead``: ``verify(..., by=["month", "lead"])``, or
+        ``skill_by_lead(..., by="month")``.
+    score : str
+        The variable to draw.
+    distinguishable : xarray.DataArray of bool, optional
+        (month, lead), True where a difference was found, such as ``significant`` of
+        :func:`~xearth.verification.accuracy_tests.field_significance`. By default, where the
+        scores hold ``<score>_lower`` and ``<score>_upper`` and 0 is no skill, whether the
+        interval leaves 0 out.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw. Default: a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        What was drawn on.
+
+    Raises
+    ------
+    AxisError
+        If there is no such score, or it has other dimensions than ``month`` and ``lead``.
+    MissingDataError
+        If it holds no value.
+    MissingDependencyError
+        If matplotlib is not installed.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> from xearth.plotting.start_months import start_months
+    >>> scores = xr.Dataset(
+    ...     {"correlation": (("month", "lead"), np.linspace(1, 0, 36).reshape(12, 3),
+    ...                      {"long_name": "correlation", "units": "1"})},
+    ...     {"month": np.arange(1, 13), "lead": ("lead", [1, 2, 3], {"units": "months"})},
+    ... )
+    >>> start_months(scores).get_ylabel()
+    'month of the start'
+    """
+    table = drawn(scores, score, ("month", "lead")).sortby("month")
+    known = _distinguishable(scores, score, distinguishable, table)
+    ax = axes_or_new(ax, (6.2, 4.2))
+    norm, cmap = _colors(score, table.values)
+    edges = (_edges(table["lead"].values), np.arange(table.sizes["month"] + 1) - 0.5)
+    values = np.ma.masked_invalid(table.values)
+    mesh = ax.pcolormesh(*edges, values, norm=norm, cmap=cmap, label="_score")
+    ax.set_facecolor(LAND)
+    if known is not None:
+        _hatch(ax, edges, ~known & ~np.ma.getmaskarray(values))
+    lead_axis(ax, table["lead"])
+    ax.set_yticks(np.arange(table.sizes["month"]))
+    ax.set_yticklabels([MONTHS[int(month) - 1] for month in table["month"].values], fontsize=8)
+    ax.invert_yaxis()
+    ax.set_ylabel("month of the start")
+    bar = ax.figure.colorbar(mesh, ax=ax, pad=0.02)
+    bar.set_label(axis_label(table), fontsize=9)
+    bar.ax.tick_params(labelsize=8)
+    return ax
+
+
+def _distinguishable(
+    scores: xr.Dataset, score: str, given: xr.DataArray | None, table: xr.DataArray
+) -> np.ndarray | None:
+    """Return where a difference was found, (month, lead), or None where nobody knows."""
+    if given is not None:
+        if set(given.dims) != {"month", "lead"} or dict(given.sizes) != dict(table.sizes):
+            raise AxisError(
+                f"distinguishable has dims {dict(given.sizes)}; expected those of {score!r}, "
+                f"{dict(table.sizes)}"
+            )
+        return np.asarray(given.transpose("month", "lead").sortby("month").values, dtype=bool)
+    facts, ends = facts_of(score), [f"{score}_{end}" for end in ("lower", "upper")]
+    if facts is None or facts.lower >= 0 or not all(end in scores for end in ends):
+        return None
+    low, high = (drawn(scores, end, ("month", "lead")).sortby("month").values for end in ends)
+    return np.asarray((low > 0) | (high < 0))
+
+
+def _hatch(ax: Axes, edges: tuple[np.ndarray, np.ndarray], cells: np.ndarray) -> None:
+    """Hatch cells and say what it means."""
+    from matplotlib.collections import PatchCollection
+    from matplotlib.patches import Patch, Rectangle
+
+    x, y = edges
+    boxes = [
+        Rectangle((x[j], y[i]), x[j + 1] - x[j], y[i + 1] - y[i])
+        for i, j in zip(*np.nonzero(cells), strict=True)
+    ]
+    look: dict[str, Any] = {"facecolor": "none", "edgecolor": "0.15", "hatch": "////"}
+    ax.add_collection(PatchCollection(boxes, linewidth=0, label="_hatched", **look))
+    ax.legend(
+        handles=[Patch(label="not distinguishable", linewidth=0, **look)],
+        loc="lower left",
+        bbox_to_anchor=(0, 1.0),
+        frameon=False,
+        fontsize=8,
+        borderaxespad=0.2,
+    )
+
+
+def _colors(score: str, values: np.ndarray) -> tuple[Any, Any]:
+    """Return a stepped scale: around 0 for scores of both signs, else from least to most."""
+    from matplotlib import colormaps
+    from matplotlib.colors import BoundaryNorm
+    from matplotlib.ticker import MaxNLocator
+
+    facts, (low, high) = facts_of(score), (np.nanmin(values), np.nanmax(values))
+    signed = low < 0 < high and not (facts is not None and facts.perfect == 1)
+    if signed:
+        high = max(-low, high)
+        low = -high
+    levels = MaxNLocator(nbins=10, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+    return BoundaryNorm(levels, 256), colormaps["RdBu_r" if signed else "cividis"]
+
+
+def _edges(centers: np.ndarray) -> np.ndarray:
+    """Return the borders of columns: halfway between leads, mirrored at the ends."""
+    centers = np.asarray(centers, dtype=float)
+    if centers.size == 1:
+        return np.array([centers[0] - 0.5, centers[0] + 0.5])
+    middle = (centers[1:] + centers[:-1]) / 2
+    return np.concatenate([[2 * centers[0] - middle[0]], middle, [2 * centers[-1] - middle[-1]]])
