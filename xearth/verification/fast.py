@@ -128,8 +128,7 @@ def _crps(x, y, fair, work, out):  # type: ignore[no-untyped-def]  # noqa: PLR09
     one, zero, far = x.dtype.type(1), x.dtype.type(0), x.dtype.type(np.inf)
     for start in range(0, y.size, WIDTH):
         width = min(WIDTH, y.size - start)
-        count[:] = zero
-        total[:] = 0.0
+        count[:], total[:] = zero, 0.0
         truth = y[start : start + width]
         lead, first = divmod(start, inner)
         if first + width <= inner:  # points lie side by side
@@ -170,9 +169,8 @@ def _crps(x, y, fair, work, out):  # type: ignore[no-untyped-def]  # noqa: PLR09
                 total += group
                 group[:] = zero
         for i in range(width):
-            size = np.float64(count[i])
-            score = total[i] / (size * (size - fair))
-            out[start + i] = score if size <= fair or abs(score) < np.inf else np.inf
+            score = total[i] / (np.float64(count[i]) * (count[i] - fair))
+            out[start + i] = score if count[i] <= fair or abs(score) < np.inf else np.inf
 
 
 def _parts(d, work, counts, values):  # type: ignore[no-untyped-def]

@@ -132,8 +132,9 @@ def _sweep(forecast: Array, truth: Array, marks: Sequence[Sequence[Any]]) -> Arr
 def _known(f: Array, t: Array, known: Array, work: Array) -> int:
     """Mark where both are known; return how many points are not."""
     floating = [x for x in (f, t) if x.dtype.kind == "f"]
-    if not floating:
-        return 0
+    with np.errstate(invalid="ignore", over="ignore"):
+        if all(np.isfinite(np.add.reduce(x, axis=None)) for x in floating):
+            return 0  # a sum is cheaper than a mask
     np.isnan(floating[0], out=known)
     if len(floating) == 2:
         np.logical_or(known, np.isnan(floating[1], out=work), out=known)
