@@ -7,7 +7,7 @@ every score of probabilities is written once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -156,6 +156,10 @@ class Classes:
         return np.searchsorted(np.asarray(self.edges), probability, side="right")
 
 
+#: A class for each point (n, S, ...), and what is summed in it, A arrays of that shape.
+Sorted = tuple[Array, tuple[Array, ...]]
+
+
 @dataclass(frozen=True)
 class Binned(Mean):
     """The weighted mean of terms, each point in one class: (..., class, amount).
@@ -165,31 +169,29 @@ class Binned(Mean):
 
     Parameters
     ----------
-    index : callable
-        Block to the class of each point (n, S, ...).
-    amounts : callable
-        Block to what is summed (n, S, ..., A).
+    sort : callable
+        Block to the class of each point and what is summed.
     classes : int
     """
 
-    index: Term = field(default=known, compare=False)
-    amounts: Term = field(default=known, compare=False)
+    sort: Callable[[Block], Sorted] = field(default=lambda block: (block.count, ()), compare=False)
     classes: int = 1
 
     def observe(self, block: Block, weights: Array) -> dict[str, Array]:
         """Return the state of every case: sum (n, R, ..., class, A) and weight (n, R)."""
-        valid, index = self.valid(block), self.index(block)
+        valid = self.valid(block)
+        index, amounts = self.sort(block)
         cases, cells, *kinds = index.shape
-        inside = valid.reshape(cases, cells, *(1 for _ in kinds))
-        amounts = np.where(inside[..., None], self.amounts(block), 0.0)
+        ones = (1,) * len(kinds)
         groups = cases * int(np.prod(kinds, dtype=int))
-        group = np.arange(groups).reshape(cases, 1, *kinds)
-        flat = (group * self.classes + np.where(inside, index, 0)).ravel()
+        size, group = groups * self.classes, np.arange(groups).reshape(cases, 1, *kinds)
+        # points that do not count go to a class of their own, behind the others
+        inside = valid.reshape(cases, cells, *ones)
+        flat = np.where(inside, group * self.classes + index, size).ravel()
         rows = []
         for row in weights:
-            weighted = amounts * row.reshape(1, cells, *(1 for _ in range(len(kinds) + 1)))
-            columns = weighted.reshape(flat.size, amounts.shape[-1]).T
-            sums = [np.bincount(flat, column, groups * self.classes) for column in columns]
+            share = row.reshape(1, cells, *ones)
+            sums = [np.bincount(flat, (a * share).ravel(), size + 1)[:size] for a in amounts]
             rows.append(np.stack(sums, axis=-1).reshape(cases, *kinds, self.classes, len(sums)))
         weight = valid.astype(np.float64) @ weights.T
         return {"sum": np.stack(rows, axis=1), "weight": weight}
@@ -206,12 +208,18 @@ class Binned(Mean):
 
 
 def binned(
-    name: str, index: Term, amounts: Term, classes: int, *, dims: tuple[str, ...], valid: Term
+    name: str,
+    sort: Callable[[Block], Sorted],
+    classes: int,
+    *,
+    dims: tuple[str, ...],
+    valid: Term = known,
 ) -> Binned:
     """Return a statistic by classes; parameters as in :class:`Binned`."""
 
     def term(block: Block) -> Array:
-        own = index(block)[..., None, None] == np.arange(classes)[:, None]
-        return np.where(own, amounts(block)[..., None, :], 0.0)
+        index, amounts = sort(block)
+        own = index[..., None, None] == np.arange(classes)[:, None]
+        return np.where(own, np.stack(amounts, axis=-1)[..., None, :], 0.0)
 
-    return Binned(name, term, valid, dims, index, amounts, classes)
+    return Binned(name, term, valid, dims, sort, classes)

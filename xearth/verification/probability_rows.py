@@ -133,17 +133,15 @@ def skill(source: EventSource, reference: Array, *, ranked: bool = False) -> Sco
 
 
 def _by_class(source: EventSource, classes: Classes) -> Mean:
-    def amounts(block: Block) -> Array:
+    def sort(block: Block) -> tuple[Array, tuple[Array, ...]]:
         p, o = source.probability(block), source.outcome(block)
-        return np.stack([np.ones_like(p), o, p, p * p, p * o], axis=-1)
+        return classes.index(p), (np.ones_like(p), o, p, p * p, p * o)
 
     return binned(
         f"classes {source.name} {classes.name}",
-        lambda block: classes.index(source.probability(block)),
-        amounts,
+        sort,
         len(classes.labels),
         dims=(*source.dims, "probability_class", "amount"),
-        valid=known,
     )
 
 
