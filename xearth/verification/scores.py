@@ -87,8 +87,10 @@ def row(name: str, parameters: Parameters | None = None) -> Score:
         return SCORES[name]
     if name in PARAMETRIZED:
         return PARAMETRIZED[name](replace(parameters or Parameters(), score=name))
-    close = get_close_matches(name, names(), n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
+    # "crps" is no score: its estimators have names
+    same = [known for known in names() if known.startswith(f"{name}_")]
+    close = same or get_close_matches(name, names(), n=1)
+    hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
     raise ConfigError(f"unknown score {name!r}.{hint} The known ones are: {', '.join(names())}.")
 
 

@@ -279,6 +279,8 @@ def test_facts_that_contradict_themselves_are_refused():
 def test_unknown_and_incomplete_scores_say_what_to_do():
     with pytest.raises(ConfigError, match="Did you mean 'rmse'"):
         row("rmsee")
+    with pytest.raises(ConfigError, match="Did you mean 'crps_ensemble' or 'crps_fair'"):
+        row("crps")
     with pytest.raises(ConfigError, match="correlation"):
         facts("no such thing")
     with pytest.raises(ConfigError, match="'brier' needs thresholds"):
