@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from xearth.cf.writer import from_cf
 from xearth.data.sources import samples
 from xearth.forecasting.hindcast import hindcast
 from xearth.forecasting.io import load
+from xearth.forecasting.store import write_hindcast
 
 
 def _counting():
@@ -43,7 +45,7 @@ def _counting():
     return begin, tell
 
 
-def test_a_cluster_of_processes_loads_the_model_once_per_worker():
+def test_a_cluster_of_processes_loads_the_model_once_per_worker(tmp_path):
     distributed = pytest.importorskip("distributed")
     begin, tell = _counting()
     sst = samples.open("kaplan_sst", chunks={"time": 120}).sel(time=slice("1979", "1980"))
@@ -71,4 +73,6 @@ def test_a_cluster_of_processes_loads_the_model_once_per_worker():
         counts = client.run(tell).values()
         assert [c["load"] for c in counts] == [1, 1]
         assert max(c["build"] for c in counts) <= 2 * networks + 1
+        written = from_cf(write_hindcast(by_name, tmp_path / "hc.zarr"))["ssta"].load()
+        xr.testing.assert_equal(written, expected)
     assert np.isfinite(found.isel(init=0, lead=0, member=0)).any()

@@ -142,7 +142,7 @@ def _lead(name: str, variable: xr.DataArray | xr.Variable) -> dict[str, Clue]:
     units = str(variable.attrs.get("units", ""))
     if variable.dtype.kind == "m":
         return {"lead": Clue(name, FAIR, f"name {name!r} and durations")}
-    if units in _LEAD_UNITS or units.rstrip("s") in [u.rstrip("s") for u in _LEAD_UNITS]:
+    if units.lower().rstrip("s") in [u.rstrip("s") for u in _LEAD_UNITS]:
         return {"lead": Clue(name, FAIR, f"name {name!r} and units={units!r}")}
     return {}
 

@@ -361,7 +361,8 @@ def _labeled(ds: xr.Dataset, leads: Leads, roles: Roles, valid: xr.DataArray | N
     """Set the coordinates lead, valid_time and member; keep other labels of the source."""
     source = ds["lead"]
     ds = ds.assign_coords(lead=leads.variable())
-    if leads.counting != "elapsed":
+    numbers = source.dtype.kind in "iuf"
+    if leads.counting != "elapsed" or (numbers and not np.array_equal(source, leads.counts)):
         name = roles.lead if roles.lead != "lead" else "lead_label"
         attrs = {k: v for k, v in source.attrs.items() if k != "standard_name"}
         ds = ds.assign_coords({name: (("lead",), source.values, attrs)})

@@ -28,9 +28,11 @@ VALID_ATTRS = {"standard_name": "time", "long_name": "valid time"}
 MEMBER_ATTRS = {"standard_name": "realization", "long_name": "ensemble member", "units": "1"}
 
 _SYNONYMS = {
-    "year": "years", "yr": "years", "month": "months", "mon": "months", "day": "days",
-    "d": "days", "hour": "hours", "h": "hours", "hr": "hours", "minute": "minutes",
-    "min": "minutes", "second": "seconds", "s": "seconds",
+    "year": "years", "yr": "years", "yrs": "years", "month": "months", "mon": "months",
+    "mons": "months", "season": "seasons", "week": "weeks", "pentad": "pentads", "day": "days",
+    "d": "days", "hour": "hours", "h": "hours", "hr": "hours", "hrs": "hours",
+    "minute": "minutes", "min": "minutes", "mins": "minutes", "second": "seconds",
+    "sec": "seconds", "s": "seconds",
 }  # fmt: skip
 _OTHERS = {"weeks": (7, "days"), "pentads": (5, "days"), "seasons": (3, "months")}
 
@@ -94,7 +96,7 @@ def lead_unit(lead: xr.DataArray) -> tuple[int, str]:
     if lead.dtype.kind == "m":
         return 1, "seconds"
     said = str(lead.attrs.get("units", ""))
-    unit = _SYNONYMS.get(said, said)
+    unit = _SYNONYMS.get(said.strip().lower(), said.strip().lower())
     if unit in MONTHS or unit in SECONDS:
         return 1, unit
     if unit in _OTHERS:

@@ -49,6 +49,7 @@ UNITS_OF_NAMES: Mapping[str, str] = {
     r".*hours?|.*_hr|fxx|tau": "hours",
     r".*minutes?": "minutes",
 }
+_UNIT_WORDS = ("months", "years", "weeks", "days", "hours", "minutes")
 _ORDINAL_TEXT = re.compile(
     r"\b1(?:st)?\b\s*(?:=|:|is|means|for)\s*(?:the\s+)?(?:first\s+)?(?:calendar\s+|forecast\s+)?"
     r"(?:month|year|season|week|day|period)\s+"
@@ -136,6 +137,10 @@ def read_leads(
     if counting is not None and counting not in COUNTINGS:
         raise LeadError(f"counting={counting!r}: expected one of {COUNTINGS} or None.")
     lead = _with_units(lead)
+    if lead.dtype.kind in "iuf" and str(lead.attrs.get("units", "")) in ("", "1"):
+        told = _told_by(valid, init)
+        if told is not None:
+            return told
     candidates = [counting] if counting is not None else _likely(lead)
     if valid is not None and counting is None:
         candidates += [c for c in COUNTINGS if c not in candidates and _can(lead, c)]
@@ -151,13 +156,33 @@ def read_leads(
 
 
 def _with_units(lead: xr.DataArray) -> xr.DataArray:
-    """Give a lead the unit that its name tells, where it has none."""
-    if lead.dtype.kind == "m" or str(lead.attrs.get("units", "")) not in ("", "1"):
+    """Give a lead the unit that its name (or its long name) tells, where it has none."""
+    if lead.dtype.kind == "m" or str(lead.attrs.get("units", "")) not in ("", "1", "unitless"):
         return lead
     for pattern, unit in UNITS_OF_NAMES.items():
         if re.fullmatch(pattern, str(lead.name), re.IGNORECASE):
             return lead.assign_attrs(units=unit)
-    return lead
+    words = " ".join(str(lead.attrs.get(k, "")) for k in ("long_name", "description"))
+    named = {u for u in _UNIT_WORDS if re.search(rf"\b{u[:-1]}s?\b", words, re.IGNORECASE)}
+    return lead.assign_attrs(units=named.pop()) if len(named) == 1 else lead
+
+
+def _told_by(valid: xr.DataArray | None, init: xr.DataArray) -> Leads | None:
+    """Return the leads that valid times alone tell; None where they do not."""
+    if valid is None or not bool(valid.notnull().all()):
+        return None
+    stamps = valid.transpose("init", "lead").values
+    starts = np.atleast_1d(init.values)
+    calendar = Calendar.of(starts, str(init.name))
+    if stamps.shape[1] > 1 and _is_monthly(stamps[0]):
+        counts, unit = calendar.months(stamps) - calendar.months(starts)[:, None], "months"
+    else:
+        micro = calendar.encode(stamps) - calendar.encode(starts)[:, None]
+        counts, unit = micro // 1_000_000, "seconds"
+    if (counts != counts[0]).any():
+        return None
+    counts, unit = _coarsest(counts[0].astype(np.int64), unit)
+    return Leads(counts, unit, "elapsed")
 
 
 def _numbers(lead: xr.DataArray) -> np.ndarray:

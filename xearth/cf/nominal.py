@@ -29,6 +29,7 @@ _CALENDARS: Mapping[str, str] = {"360": "months", "none": "months", "360 day": "
 # Digits of a bare number -> how many years, months and days of it are digits.
 _BARE: Mapping[int, tuple[int, ...]] = {4: (4,), 6: (4, 2), 8: (4, 2, 2), 10: (4, 2, 2, 2)}
 _YEARS = (1000, 3000)
+_ISO = re.compile(r"\d{4}-\d{2}(-\d{2}([T ]\d{2}(:\d{2}){0,2}(\.\d+)?Z?)?)?")
 
 
 def decode_times(ds: xr.Dataset) -> xr.Dataset:
@@ -145,6 +146,10 @@ def decoded_dates(name: str, values: np.ndarray) -> np.ndarray | None:
     >>> decoded_dates("sdate", np.array(["19991101"])).astype("M8[D]").astype(str).tolist()
     ['1999-11-01']
     """
+    if values.dtype.kind in "US":
+        spelled = np.char.decode(values) if values.dtype.kind == "S" else values
+        if all(_ISO.fullmatch(text) for text in spelled.ravel().tolist()):
+            return _spelled(name, spelled)
     texts = [_digits(value) for value in values.ravel().tolist()]
     if not texts or any(text is None for text in texts):
         return None
@@ -155,6 +160,14 @@ def decoded_dates(name: str, values: np.ndarray) -> np.ndarray | None:
     if not (_YEARS[0] <= low and high <= _YEARS[1]):
         return None
     return np.array([_date(name, text) for text in texts], dtype="datetime64[ns]")
+
+
+def _spelled(name: str, texts: np.ndarray) -> np.ndarray:
+    """Read dates spelled as ISO 8601."""
+    try:
+        return np.char.rstrip(texts, "Z").astype("datetime64[ns]")
+    except ValueError as error:
+        raise TimeAxisError(f"{name!r} holds text that is no date: {error}. Correct it.") from error
 
 
 def _digits(value: Any) -> str | None:

@@ -57,7 +57,8 @@ def hindcast(
     model : Forecaster, path or str
         A forecaster, the path of a saved one, or the name of a shipped one. With a path or a
         name each worker loads the file itself, so every worker must see it; a forecaster in
-        memory is sent once to each worker of a cluster.
+        memory is used as it is by threads and sent once to each worker of a cluster. (Dask's
+        scheduler ``"processes"`` sends what is in memory with every task: give it a path.)
     init : slice, sequence, str or None
         Starts, each the last observed step. A slice keeps the starts in it whose history is
         complete; by default all such starts.
@@ -182,7 +183,9 @@ def _block(
     model: Saved | Any, history: Any, init: np.ndarray, members: int | None, seed: int
 ) -> tuple[np.ndarray, ...]:
     """Forecast the starts of one block; runs on a worker."""
-    made = resident(model).forecast(history, init=init, members=members, seed=seed)
+    # a new view: what a file-backed history reads is not kept by the graph
+    past = history.isel({dim: slice(None) for dim in history.dims})
+    made = resident(model).forecast(past, init=init, members=members, seed=seed)
     return tuple(variable.values for variable in _variables(made))
 
 

@@ -36,6 +36,8 @@ Bools = npt.NDArray[np.bool_]
 
 STEPS = 100
 HALVINGS = 30
+#: Cases times cells that are worked on at once.
+BLOCK = 500_000
 #: The variance stays above this part of that of the errors, and the step stops here.
 FLOOR, TOLERANCE = 1e-8, 1e-10
 _BOUNDED = np.array([False, True, True, True])
@@ -86,6 +88,16 @@ def minimum_crps(x: Floats, variance: Floats, y: Floats) -> Floats:
     >>> a.item(), b.item(), d.item(), round(0.25 / c.item(), 5)  # z squared is the log of 2
     (1.0, 2.0, 0.0, 0.69315)
     """
+    width = max(1, BLOCK // max(1, len(x)))
+    parts = [slice(start, start + width) for start in range(0, x.shape[1], width)]
+    found = np.empty((4, x.shape[1]))
+    for part in parts:
+        found[:, part] = _block(x[:, part], variance[:, part], y[:, part])
+    return found
+
+
+def _block(x: Floats, variance: Floats, y: Floats) -> Floats:
+    """Do as `minimum_crps` with a few cells."""
     known = np.isfinite(x) & np.isfinite(variance) & np.isfinite(y)
     intercept, slope, error = least_squares(x, y, known)
     count = known.sum(axis=0)
@@ -178,7 +190,11 @@ class _Problem:
         )
         bend = z / (2 * sigma)
         rows = np.stack([ones, self.u, bend, bend * self.t])
-        hessian = np.einsum("inp,jnp->pij", rows * (self.weight * 2 * density / sigma), rows)
+        weighted = rows * (self.weight * 2 * density / sigma)
+        hessian = np.empty((self.u.shape[1], 4, 4))
+        for i in range(4):
+            for j in range(i, 4):
+                hessian[:, i, j] = hessian[:, j, i] = (weighted[i] * rows[j]).sum(axis=0)
         return gradient, hessian
 
     def _normal(self, theta: Floats) -> tuple[Floats, Floats, Floats, Floats]:

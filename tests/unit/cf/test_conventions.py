@@ -96,6 +96,21 @@ def _digits():
     )
 
 
+def _text():
+    return monthly(init=INITS.strftime("%Y-%m-%dT%H:%M:%S").to_numpy(dtype="U19"),
+                   lead=("lead", [0, 1, 2], {"units": "Months"}))  # fmt: skip
+
+
+def _unit_in_words():
+    return monthly(lead=("lead", [0, 1, 2], {"long_name": "lead month"}))
+
+
+def _valid_time_alone():
+    """Leads that are numbered only: the valid times tell what they are."""
+    valid = INITS.values.astype("M8[M]")[:, None] + np.arange(3)
+    return monthly(valid_time=(("init", "lead"), valid.astype("M8[ns]")), lead=[1, 2, 3])
+
+
 def _two_dimensional_valid_time():
     """Labels that say nothing of the counting: the valid times do."""
     middle = [[(i + pd.DateOffset(months=n)).replace(day=15) for n in range(3)] for i in INITS]
@@ -138,7 +153,8 @@ LAYOUTS = {
     name.__name__.strip("_"): name
     for name in (
         _climpred, _cf, _nmme, _nmme_without_attributes, _c3s, _c3s_reference_time, _described,
-        _cstools, _digits, _two_dimensional_valid_time, _days_with_middles_of_months,
+        _cstools, _digits, _text, _unit_in_words, _valid_time_alone,
+        _two_dimensional_valid_time, _days_with_middles_of_months,
         _single_start_along_its_time, _durations_of_months, _transposed_with_bounds,
     )
 }  # fmt: skip
@@ -348,8 +364,7 @@ def test_files_of_one_start_each_make_one_hindcast(tmp_path):
          "negative"),
         (lambda ds: ds.assign_coords(init=np.arange(4)), TimeAxisError, "not dates"),
         (lambda ds: ds.isel(init=[0, 0, 1]), TimeAxisError, "more than once"),
-        (lambda ds: ds.assign_coords(init=INITS.values[[0, 0, 1, 2]].astype("M8[s]").astype(str)),
-         TimeAxisError, "not dates"),
+        (lambda ds: ds.assign_coords(init=["a", "b", "c", "d"]), TimeAxisError, "not dates"),
         (lambda ds: ds.assign_coords(init=("init", np.full(4, np.datetime64("NaT", "ns")))),
          TimeAxisError, "No start has a date"),
     ],
