@@ -65,9 +65,9 @@ class Layout:
         """Return where the dimensions of a field stand in the order."""
         return tuple(self.order.index(name) for name in field.dims)
 
-    def spread(self, values: Array, field: xr.Variable) -> Array:
+    def spread(self, values: Array, places: tuple[int, ...]) -> Array:
         """Give a block of a field an axis, perhaps of length 1, for every dimension."""
-        sizes = dict(zip(self.places(field), values.shape, strict=True))
+        sizes = dict(zip(places, values.shape, strict=True))
         return values.reshape([sizes.get(k, 1) for k in range(len(self.order))])
 
 
@@ -107,9 +107,11 @@ def count_blocks(
         field.variable.transpose(*layout.order, missing_dims="ignore") for field in (forecast, obs)
     )
     rank, kept = len(layout.order), len(layout.kept)
+    mine, theirs = layout.places(f), layout.places(o)
 
     def block(x: Array, y: Array) -> Array:
-        x, y = np.broadcast_arrays(layout.spread(x, f), layout.spread(y, o))
+        """Count in one block; it must not hold on to the fields, which travel with every task."""
+        x, y = np.broadcast_arrays(layout.spread(x, mine), layout.spread(y, theirs))
         counts = function(x, y)
         return counts.reshape(*counts.shape, *(1,) * (rank - kept))
 
@@ -122,9 +124,9 @@ def count_blocks(
             block,
             (*range(-len(new), 0), *range(rank)),
             f.data,
-            layout.places(f),
+            mine,
             o.data,
-            layout.places(o),
+            theirs,
             new_axes=dict(zip(range(-len(new), 0), new, strict=True)),
             adjust_chunks=dict.fromkeys(range(kept, rank), 1),
             concatenate=True,

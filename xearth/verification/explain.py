@@ -17,7 +17,7 @@ import dask
 import numpy as np
 import xarray as xr
 
-from ..errors import ProtocolError
+from ..errors import GridMismatchError, ProtocolError
 from .crps_protocols import CRPS_PROTOCOLS, CrpsProtocol
 from .index_protocols import INDEX_PROTOCOLS, IndexProtocol
 from .protocols import EVENT_PROTOCOLS, EventProtocol, words
@@ -76,6 +76,8 @@ def combine(results: Mapping[str, xr.Dataset], *, dim: str = "forecast") -> xr.D
     ------
     ProtocolError
         Results of different protocols, or one that does not say its own.
+    GridMismatchError
+        Other leads, or other labels that the results keep.
 
     Examples
     --------
@@ -109,7 +111,15 @@ def combine(results: Mapping[str, xr.Dataset], *, dim: str = "forecast") -> xr.D
                 "the difference."
             )
     label = xr.Variable(dim, list(results), {"long_name": "forecast"})
-    table: xr.Dataset = xr.concat(list(results.values()), label, combine_attrs="override")
+    try:
+        table: xr.Dataset = xr.concat(
+            list(results.values()), label, join="exact", combine_attrs="override"
+        )
+    except xr.AlignmentError as error:
+        raise GridMismatchError(
+            f"the results of {list(results)} have other labels, such as other leads: {error}. "
+            "Select the common ones."
+        ) from error
     return table
 
 

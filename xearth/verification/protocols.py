@@ -231,7 +231,7 @@ class EventProtocol:
             As :func:`~xearth.verification.contingency.contingency`.
         """
         f, o = self._fields(forecast, obs)
-        leads = _lead(f) if self.table != "all" else []
+        leads = [] if self.table == "all" else _lead(f, needed=self.table == "lead")
         member = "member" if "member" in f.dims else None
         dims: Dims = [name for name in f.dims if name not in leads and name != member]
         if self.table == "frame":
@@ -362,14 +362,16 @@ def member_of(forecast: xr.DataArray) -> str | None:
     return found if found in forecast.dims else None
 
 
-def _lead(forecast: xr.DataArray) -> list[Hashable]:
+def _lead(forecast: xr.DataArray, *, needed: bool) -> list[Hashable]:
     found = "lead" if "lead" in forecast.dims else discover(forecast, require=()).lead
-    if found is None or found not in forecast.dims:
+    if found in forecast.dims:
+        return [found]
+    if needed:
         raise ProtocolError(
             f"the protocol tells leads apart, but {forecast.name!r} has none; its dims are "
             f"{forecast.dims}. Name the frames of a forecast 'lead'."
         )
-    return [found]
+    return []
 
 
 def words(value: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from pathlib import Path
 
+import cloudpickle
 import dask
 import numpy as np
 import pandas as pd
@@ -217,6 +218,15 @@ def test_the_graph_grows_with_the_blocks_only():
     lazy = contingency(f, o, thresholds=[f"{k} mm/h" for k in range(1, 7)])
     tasks = len(lazy.hits.data.__dask_graph__())
     assert tasks < 40 * 5 + 20
+
+
+def test_tasks_do_not_carry_the_fields():
+    """A task that holds the whole graph would be sent to every worker, for every block."""
+    f, o = (rain(k, (10, 40, 50), ("init", "y", "x")).chunk({"init": 1}) for k in (11, 12))
+    lazy = contingency(f, o, thresholds="1 mm/h").hits.data
+    tasks = [v for k, v in dict(lazy.__dask_graph__()).items() if "xarray-" not in str(k)]
+    assert len(tasks) > 10
+    assert max(len(cloudpickle.dumps(task)) for task in tasks) < 8000
 
 
 def test_bad_pairs():

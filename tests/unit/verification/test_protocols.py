@@ -413,6 +413,9 @@ def test_one_table_has_one_protocol(pair):
         combine({"a": sevir.score(f, o), "b": sevir.score(f, o).drop_attrs()})
     with pytest.raises(ProtocolError, match="no results"):
         combine({})
+    leads = [protocol("sevir_leads").score(x, x).assign_coords(lead=range(4)) for x in (f, o)]
+    with pytest.raises(GridMismatchError, match="other leads"):
+        combine({"a": leads[0], "b": leads[1].isel(lead=slice(3))})
 
 
 def test_results_survive_a_file(pair, tmp_path):
