@@ -12,7 +12,7 @@ from ..verification.indices import nino_index
 from .maps import draw_maps
 from .plume import plume
 from .skill import skill
-from .style import plot_dates, pyplot
+from .style import axis_label, plot_dates, pyplot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,9 +79,8 @@ def _skill_panels(figure: SubFigure, scores: xr.Dataset) -> None:
     """Draw correlation above root mean square error, with one legend above both."""
     upper, lower = figure.subplots(2, 1, sharex=True)
     skill(scores, "correlation", ax=upper).set_xlabel("")
-    skill(scores, "rmse", ax=lower).set_ylabel(
-        f"RMSE ({scores['rmse'].attrs['units']})", fontsize=9
-    )
+    name = axis_label(scores["rmse"].assign_attrs(long_name="RMSE"))
+    skill(scores, "rmse", ax=lower).set_ylabel(name, fontsize=9)
     if (legend := upper.get_legend()) is not None:
         legend.remove()
         lower.get_legend().remove()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pickle
+
 import dask.array as da
 import numpy as np
 import pandas as pd
@@ -19,6 +21,7 @@ from xearth.errors import (
 )
 from xearth.forecasting.calibrate import EMOS, EnsembleDressing
 from xearth.forecasting.minimum_crps import least_squares, minimum_crps
+from xearth.verification.leakage import guard
 from xearth.verification.provenance import Judged, Provenance
 
 TRAINING, LATER = slice("1980", "2004"), slice("2005", None)
@@ -133,6 +136,15 @@ def test_cells_are_fitted_alone_and_missing_cases_do_not_count():
     assert np.isnan(found[:, 2]).all()
 
 
+def test_blocks_of_cells_are_the_whole(monkeypatch):
+    rng = np.random.default_rng(7)
+    x, variance = rng.normal(size=(40, 11)), rng.gamma(2, 0.5, (40, 11))
+    y = x + rng.normal(size=x.shape)
+    whole = minimum_crps(x, variance, y)
+    monkeypatch.setattr("xearth.forecasting.minimum_crps.BLOCK", 120)
+    np.testing.assert_allclose(minimum_crps(x, variance, y), whole, rtol=1e-8, atol=1e-10)
+
+
 @pytest.mark.parametrize(("method", "price"), [(EMOS, 1.02), (EnsembleDressing, 1 + 1 / 8)])
 def test_crps_of_later_years_improves_and_spread_matches_error(method, price):
     raw, truth = simulated()
@@ -153,6 +165,16 @@ def test_members_keep_their_ranks():
     raw, truth = simulated(cells=(2, 2))
     found = EMOS.fit(raw, truth, by="lead", training=TRAINING).apply(raw.sel(init=LATER))
     before = raw.sel(init=LATER).values.argsort(axis=2)
+    np.testing.assert_array_equal(found.values.argsort(axis=2), before)
+
+
+def test_equal_members_are_ranked_by_their_number():
+    raw, truth = simulated(cells=(1, 1))
+    emos = EMOS.fit(raw, truth, by=(), training=TRAINING)
+    new = raw.sel(init=LATER).round(0)
+    found = emos.apply(new)
+    assert np.unique(found.values, axis=2).shape == found.shape
+    before = new.values.argsort(axis=2, kind="stable")
     np.testing.assert_array_equal(found.values.argsort(axis=2), before)
 
 
@@ -253,8 +275,29 @@ def test_the_result_says_what_it_has_seen_and_the_leak_is_named():
     assert Provenance.from_attrs(found.attrs).calibration_period == fitted.coefficients.period
     assert found.attrs["calibration"].endswith("by lead and season")
     assert found.attrs["units"] == "degC"
+    assert guard(found, truth.sel(init=LATER)) == ()
     with pytest.warns(LeakageWarning, match="calibration"):
-        fitted.apply(raw.sel(init="2004"))
+        seen = fitted.apply(raw.sel(init="2004"))
+    with pytest.warns(LeakageWarning, match="calibration"):
+        assert "calibration" in {leak.kind for leak in guard(seen, truth.sel(init="2004"))}
+
+
+def test_a_second_calibration_adds_its_period():
+    raw, truth = simulated()
+    first = EnsembleDressing.fit(raw, truth, by=(), training=slice("1980", "1994"))
+    middle = first.apply(raw.sel(init=slice("1995", None)))
+    second = EMOS.fit(middle, truth.sel(init=slice("1995", None)), by=(), training="1995/2004")
+    found = second.apply(middle.sel(init=LATER))
+    period = "1980-02-01/1994-12-01, 1995-02-01/2004-12-01"
+    assert found.attrs["xearth_calibration_period"] == period
+
+
+def test_a_block_travels_to_other_processes():
+    raw, truth = simulated(years=28)
+    fitted = EMOS.fit(raw, truth, by="lead", training=TRAINING)
+    new = raw.sel(init=LATER)
+    lazy = pickle.loads(pickle.dumps(fitted.apply(new.chunk({"init": 6}))))
+    xr.testing.assert_allclose(lazy.compute(scheduler="sync"), fitted.apply(new), rtol=1e-13)
 
 
 def test_json_keeps_every_bit_and_refuses_others():
