@@ -74,7 +74,8 @@ def evidence(
         if _vanishes(_columns(error, [init])):
             found["bias_removal"] = (
                 "the mean error over the judged starts is 0 to the last digit at every lead, so "
-                "it was removed with these starts (or with one left out, then declare it)"
+                "it was removed with these starts, or the forecast was fitted to them (if each was "
+                "left out in turn, declare it)"
             )
     series, time = _series(forecast, truth, init)
     if series is None:

@@ -1,12 +1,19 @@
-"""Intervals of the scores of a state, and whether two forecasts can be told apart by them.
+r"""Intervals of the scores of a state, and whether two forecasts can be told apart by them.
 
 What :func:`~xearth.verification.verify.accumulate` has seen of each start is all that is needed:
 no forecast is read again. The resampling is that of :mod:`xearth.verification.resampling`.
+
+An interval of a single score :math:`s` between bounds :math:`l` and :math:`u` is made on the scale
+on which it is symmetric, and so stays within them: that of
+:math:`\operatorname{artanh}(2 (s - l) / (u - l) - 1)`, which is Fisher's for a correlation, or of
+:math:`\log(s - l)` without an upper bound. A score at its bound has no place on that scale; its
+interval is made as it is, and cut at the bounds.
+Differences of two scores need none of this.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,6 +22,7 @@ import xarray as xr
 
 from ..errors import ConfigError, GridMismatchError, MissingDataError
 from .block import Array
+from .facts import ScoreFacts
 from .finish import area_of
 from .groups import Groups, groups_of
 from .index_scores import TRUTH
@@ -25,7 +33,9 @@ from .score import Score
 from .significance import verdicts
 from .state import State, part_name, statistics_by_area
 
-__all__ = ["differences", "intervals"]
+__all__ = ["differences", "intervals", "scale_of"]
+
+Scale = Callable[[Array], Array]
 
 
 def intervals(
@@ -77,9 +87,9 @@ def intervals(
     table, cases = finish(state, by=by), _Cases.of(state, by)
     for score in state.scores:
         like = table[score.name]
-        found = _statistics(options, score, [cases])
-        for k, end in ((1, "lower"), (2, "upper")):
-            values = cases.labeled(found[..., k], score, like)
+        ends = _ends(options, score, cases)
+        for end, of_points in zip(("lower", "upper"), ends, strict=True):
+            values = cases.labeled(of_points, score, like)
             label = f"{like.attrs['long_name']}, {end} end of its interval"
             table[f"{score.name}_{end}"] = values.assign_attrs(like.attrs, long_name=label)
     table.attrs.update(options.attrs)
@@ -248,7 +258,44 @@ class _Cases:
         return like.copy(data=xr.DataArray(shaped, dims=dims).transpose(*like.dims).values)
 
 
-def _statistics(options: Bootstrap, score: Score, cases: Sequence[_Cases]) -> Array:
+def scale_of(facts: ScoreFacts) -> tuple[Scale, Scale]:
+    """Return the scale on which a score has no bounds, and the way back.
+
+    Examples
+    --------
+    >>> there, back = scale_of(ScoreFacts(name="r", long_name="r", lower=-1.0, upper=1.0))
+    >>> round(float(there(0.5)), 4), round(float(back(there(0.5))), 4)
+    (0.5493, 0.5)
+    """
+    low, high = facts.lower, facts.upper
+    if np.isfinite(low) and np.isfinite(high):
+        size = high - low
+        return (
+            lambda s: np.arctanh(2 * (s - low) / size - 1),
+            lambda z: low + size * (np.tanh(z) + 1) / 2,
+        )
+    if np.isfinite(low):
+        return lambda s: np.log(s - low), lambda z: low + np.exp(z)
+    return lambda s: s, lambda z: z
+
+
+def _ends(options: Bootstrap, score: Score, cases: _Cases) -> tuple[Array, Array]:
+    """Return both ends (G * R, Q) of the intervals of a score."""
+    facts = score.facts
+    there, back = scale_of(facts)
+    found = _statistics(options, score, [cases], there)
+    lower, upper = back(found[..., 1]), back(found[..., 2])
+    lost = np.isnan(lower)
+    if lost.any():
+        plain = _statistics(options, score, [cases])
+        lower[lost] = np.clip(plain[..., 1], facts.lower, facts.upper)[lost]
+        upper[lost] = np.clip(plain[..., 2], facts.lower, facts.upper)[lost]
+    return lower, upper
+
+
+def _statistics(
+    options: Bootstrap, score: Score, cases: Sequence[_Cases], scale: Scale | None = None
+) -> Array:
     """Return the statistics (G * R, Q, 7) of the Q elements of a score, or of a difference."""
     columns = [columns_of(score, c.arrays, c.codes, c.groups.size) for c in cases]
     sums = [c.sums(part) for c, part in zip(cases, columns, strict=True)]
@@ -258,7 +305,8 @@ def _statistics(options: Bootstrap, score: Score, cases: Sequence[_Cases]) -> Ar
 
     def element(q: int) -> Array:
         def alone(totals: Array) -> Array:
-            return columns[0].finish(totals, q)
+            value = columns[0].finish(totals, q)
+            return value if scale is None else scale(value)
 
         def difference(totals: Array) -> Array:
             a = columns[0].finish(totals[..., :split], q)
@@ -278,7 +326,7 @@ def _alike(x: Array) -> list[tuple[Array, Array]]:
     """Return rows of (P, I, K) with the same known starts, and these: a month has its own."""
     known = np.isfinite(x).all(-1)
     patterns, which = np.unique(known, axis=0, return_inverse=True)
-    return [(np.flatnonzero(which == k), pattern) for k, pattern in enumerate(patterns)]
+    return [(np.flatnonzero(which.ravel() == k), pattern) for k, pattern in enumerate(patterns)]
 
 
 def _checked_by(state: State, by: str | Sequence[str] | None) -> list[str]:

@@ -242,7 +242,7 @@ class _Draw:
         """Return the mean of values (P, n, K) over each resample (B, P, K)."""
         P, n, K = values.shape
         flat = values.transpose(1, 0, 2).reshape(n, P * K)
-        return (self.weights @ flat).reshape(-1, P, K)
+        return (self.weights @ flat).reshape(len(self.weights), P, K)
 
 
 def _split(x: Floats) -> tuple[Floats, Floats]:

@@ -7,7 +7,7 @@ import xarray as xr
 from xearth.errors import ConfigError, GridMismatchError, MissingDataError
 from xearth.fields.regions import Box
 from xearth.verification.align import observations_at
-from xearth.verification.intervals import differences, intervals
+from xearth.verification.intervals import differences, intervals, scale_of
 from xearth.verification.results import finish
 from xearth.verification.scores import SCORES
 from xearth.verification.significance import bootstrap, compare
@@ -72,7 +72,8 @@ def test_value_of_the_resampled_formula_is_the_score(name):
     """The middle of each interval is computed from linear sums: it must be the score itself."""
     one = state(scores=[name])
     found, exact = intervals(one, n=100), finish(one)[name]
-    middle = (found[f"{name}_lower"] + found[f"{name}_upper"]) / 2
+    there, back = scale_of(one.scores[0].facts)
+    middle = back((there(found[f"{name}_lower"]) + there(found[f"{name}_upper"])) / 2)
     np.testing.assert_allclose(middle, exact, rtol=1e-9)
 
 
@@ -81,10 +82,10 @@ def test_rmse_as_bootstrap_of_losses():
     found = intervals(accumulate(fc, truth, ["rmse"], weights=None), n=300)
     loss = ((fc - observations_at(fc, truth)) ** 2).mean(("lat", "lon"))
     direct = bootstrap(
-        {"loss": loss, "n": xr.ones_like(loss)}, lambda t: np.sqrt(t["loss"] / t["n"]), n=300
+        {"loss": loss, "n": xr.ones_like(loss)}, lambda t: np.log(t["loss"] / t["n"]) / 2, n=300
     )
-    np.testing.assert_allclose(found.rmse_lower, direct.lower, rtol=1e-6)
-    np.testing.assert_allclose(found.rmse_upper, direct.upper, rtol=1e-6)
+    np.testing.assert_allclose(found.rmse_lower, np.exp(direct.lower), rtol=1e-6)
+    np.testing.assert_allclose(found.rmse_upper, np.exp(direct.upper), rtol=1e-6)
 
 
 def test_difference_as_compare_of_losses():
@@ -141,7 +142,9 @@ def test_groups_and_regions(by):
     found = intervals(accumulate(fc, truth, ["rmse", "correlation"], by=by, regions=regions), n=100)
     assert found.rmse_lower.dims == found.rmse.dims
     assert (found.rmse_lower < found.rmse).all()
-    middle = (found.correlation_lower + found.correlation_upper) / 2
+    middle = np.tanh(
+        (np.arctanh(found.correlation_lower) + np.arctanh(found.correlation_upper)) / 2
+    )
     np.testing.assert_allclose(middle, found.correlation, rtol=1e-8)
     if "region" in by:
         one = intervals(
@@ -158,10 +161,34 @@ def test_thresholds_keep_their_labels():
     found = intervals(one, n=100)
     for name in names:
         assert found[f"{name}_lower"].dims == found[name].dims
-        middle = (found[f"{name}_lower"] + found[f"{name}_upper"]) / 2
-        np.testing.assert_allclose(middle, found[name], rtol=1e-9)
+        assert (found[f"{name}_lower"] >= 0).all()
+        assert (found[f"{name}_upper"] <= 1).all()
+        assert (found[f"{name}_lower"] <= found[name]).all()
     alone = intervals(accumulate(fc, truth, ["csi"], thresholds=["0.5 K"]), n=100)
     np.testing.assert_allclose(found.csi_lower.isel(threshold=[1]), alone.csi_lower, rtol=1e-9)
+
+
+def test_scores_at_their_bound():
+    """A perfect forecast: nothing varies; events that hardly occur: cut at the bounds."""
+    _, truth = make(0.8, 1)
+    fc, _ = make(1.3, 1, members=None)
+    perfect = fc.copy(data=observations_at(fc, truth).transpose(*fc.dims).values)
+    found = intervals(accumulate(perfect, truth, ["rmse", "correlation"]), n=100)
+    assert (found.rmse_lower == 0).all()
+    assert (found.rmse_upper == 0).all()
+    np.testing.assert_allclose(found.correlation_lower, 1.0)
+    rare = accumulate(fc, truth, ["pod"], thresholds=["3.5 K"])
+    found = intervals(rare, n=100)
+    assert ((found.pod_lower >= 0) & (found.pod_upper <= 1)).all()
+
+
+def test_a_correlation_close_to_one_stays_below():
+    found = intervals(state(1.25, 1, ["correlation"]), n=200)
+    assert (found.correlation > 0.9).all()
+    assert (found.correlation_upper < 1).all()
+    assert (
+        found.correlation - found.correlation_lower > found.correlation_upper - found.correlation
+    ).all()
 
 
 def test_far_from_zero_no_digits_are_lost():
