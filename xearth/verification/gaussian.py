@@ -3,6 +3,7 @@ r"""Closed forms of a normal distribution, on plain arrays."""
 from __future__ import annotations
 
 import warnings
+from functools import cache
 from types import ModuleType
 
 import numpy as np
@@ -12,6 +13,7 @@ from .block import Array
 __all__ = ["gaussian_crps", "gaussian_log_score", "load_properscoring"]
 
 
+@cache
 def load_properscoring() -> ModuleType:
     """Import properscoring without the warnings of its source (escapes in its docstrings)."""
     with warnings.catch_warnings():

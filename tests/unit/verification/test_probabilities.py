@@ -18,6 +18,7 @@ from scipy.stats import mannwhitneyu
 
 from xearth.errors import AxisError, ConfigError, UnitsError
 from xearth.verification.brier import brier, brier_decomposition, brier_skill, rps, rps_skill
+from xearth.verification.categories import categories
 from xearth.verification.probabilistic import (
     crps_components,
     crps_ensemble,
@@ -454,3 +455,39 @@ def test_unbiased_spread_skill_of_a_calibrated_ensemble_is_one():
     sure = xr.zeros_like(f) + np.array([-1.0, 0.0, 1.0])
     # an error smaller than what the size of the ensemble explains has no ratio
     assert np.isnan(unbiased_spread_skill(sure, o * 0).item())
+
+
+# --- thresholds of each place ------------------------------------------------------------------
+
+
+def test_scores_of_terciles_of_each_place():
+    random = np.random.default_rng(4)
+    scale = xr.DataArray([1.0, 10.0, 100.0], dims="lat")
+    f = xr.DataArray(random.standard_normal((50, 3, 8)), dims=("init", "lat", "member")) * scale
+    o = xr.DataArray(random.standard_normal((50, 3)), dims=("init", "lat")) * scale
+    f, o = f.assign_attrs(units="mm"), o.assign_attrs(units="mm")
+    edges = (xr.DataArray([-0.43, 0.43], dims="threshold") * scale / 10).assign_attrs(units="cm")
+    one, other = categories(f, edges), categories(o, edges)
+    own = rps(one, other, thresholds=[1, 2])
+    p = np.stack([(f >= 10 * edges[k]).mean("member") for k in range(2)], axis=-1)
+    happened = np.stack([o >= 10 * edges[k] for k in range(2)], axis=-1)
+    assert own.item() == pytest.approx(((p - happened) ** 2).sum(-1).mean(), rel=1e-12)
+    lazy = categories(f.chunk(init=20), edges.chunk(lat=1))
+    assert isinstance(lazy.data, dask.array.Array)
+    xr.testing.assert_identical(lazy.compute(), one)
+    assert one.attrs["units"] == "1"
+
+
+def test_categories_at_edges_and_holes():
+    x = xr.DataArray([1.0, 2.0, 3.0, np.nan], dims="time")
+    edges = xr.DataArray([2.0, 3.0], dims="threshold")
+    np.testing.assert_array_equal(categories(x, edges), [0, 1, 2, np.nan])
+    np.testing.assert_array_equal(categories(x, edges, op=">"), [0, 0, 1, np.nan])
+    with pytest.raises(AxisError, match="edges"):
+        categories(x, edges.rename(threshold="quantile"))
+    with pytest.raises(AxisError, match="month"):
+        categories(x, edges.expand_dims(month=12))
+    with pytest.raises(ConfigError, match="ascend"):
+        categories(x, edges[::-1])
+    with pytest.raises(UnitsError):
+        categories(x.assign_attrs(units="mm"), edges)
