@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,7 +10,7 @@ import xarray as xr
 
 from ..errors import AxisError
 from .style import COLORS, axes_or_new, axis_label
-from .tables import MARKERS, Tables, drawn, facts_of, lead_axis, read_tables
+from .tables import MARKERS, Tables, drawn, facts_of, has_zero, lead_axis, read_tables
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,7 +32,8 @@ def skill(scores: Tables, score: str = "correlation", *, ax: Axes | None = None)
         :func:`xearth.skill_by_lead` make them; a mapping, or a dimension ``forecaster``, gives a
         line for each name. The first is the forecast, drawn bold, the others are references.
     score : str
-        The variable to draw.
+        The variable to draw. A difference ("rmse_difference", of ``verify(..., reference=...)``)
+        has a line for each reference.
     ax : matplotlib.axes.Axes, optional
         Where to draw. Default: a new figure.
 
@@ -63,7 +65,9 @@ def skill(scores: Tables, score: str = "correlation", *, ax: Axes | None = None)
     >>> ax.get_xlabel(), ax.get_ylabel()
     ('lead (months)', 'root mean square error (K)')
     """
-    tables = read_tables(scores)
+    differs = not isinstance(scores, Mapping) or isinstance(scores, xr.Dataset)
+    differs = differs and score in scores and "reference" in scores[score].dims
+    tables = read_tables(scores, split="reference" if differs else "forecaster")
     lines = {name: drawn(table, score, ("lead",)) for name, table in tables.items()}
     units = {str(line.attrs.get("units", "1")) for line in lines.values()}
     if len(units) > 1:
@@ -81,7 +85,7 @@ def skill(scores: Tables, score: str = "correlation", *, ax: Axes | None = None)
     ax.grid(color="0.92", linewidth=0.8)
     ax.spines[["top", "right"]].set_visible(False)
     if any(lines):
-        ax.legend(frameon=False, fontsize=8)
+        ax.legend(frameon=False, fontsize=8, title="compared with" if differs else None)
     return ax
 
 
@@ -115,7 +119,7 @@ def _references(ax: Axes, score: str, lines: dict[str, xr.DataArray]) -> None:
     facts = facts_of(score)
     values = np.concatenate([line.values for line in lines.values()])
     low, high = np.nanmin(values), np.nanmax(values)
-    if low < 0 < high or (facts is not None and facts.lower < 0):
+    if low < 0 < high or has_zero(score):
         ax.axhline(0.0, color="0.6", linewidth=0.9, zorder=1.8, label="_zero")
     if facts is not None and facts.perfect is not None:
         ax.axhline(

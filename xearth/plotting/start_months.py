@@ -9,7 +9,7 @@ import xarray as xr
 
 from ..errors import AxisError
 from .style import LAND, axes_or_new, axis_label
-from .tables import drawn, facts_of, lead_axis
+from .tables import drawn, facts_of, has_zero, lead_axis
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,10 +38,13 @@ def start_months(
         Scores by ``month`` and ``lead``: ``verify(..., by=["month", "lead"])``, or
         ``skill_by_lead(..., by="month")``.
     score : str
-        The variable to draw.
+        The variable to draw; of a difference select one reference first,
+        ``scores.sel(reference="persistence")``.
     distinguishable : xarray.DataArray of bool, optional
-        (month, lead), True where a difference was found, such as ``significant`` of
-        :func:`~xearth.verification.accuracy_tests.field_significance`. By default, where the
+        (month, lead), True where a difference was found, such as
+        ``scores.rmse_difference_p_value < 0.05``, or ``significant`` of
+        :func:`~xearth.verification.accuracy_tests.field_significance` where there are many tests.
+        By default, where the
         scores hold ``<score>_lower`` and ``<score>_upper`` and 0 is no skill, whether the
         interval leaves 0 out.
     ax : matplotlib.axes.Axes, optional
@@ -105,8 +108,8 @@ def _distinguishable(
                 f"{dict(table.sizes)}"
             )
         return np.asarray(given.transpose("month", "lead").sortby("month").values, dtype=bool)
-    facts, ends = facts_of(score), [f"{score}_{end}" for end in ("lower", "upper")]
-    if facts is None or facts.lower >= 0 or not all(end in scores for end in ends):
+    ends = [f"{score}_{end}" for end in ("lower", "upper")]
+    if not has_zero(score) or not all(end in scores for end in ends):
         return None
     low, high = (drawn(scores, end, ("month", "lead")).sortby("month").values for end in ends)
     return np.asarray((low > 0) | (high < 0))

@@ -18,7 +18,7 @@ from .style import axis_label
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Tables", "drawn", "facts_of", "lead_axis", "read_tables", "thresholds"]
+__all__ = ["Tables", "drawn", "facts_of", "has_zero", "lead_axis", "read_tables", "thresholds"]
 
 #: Scores of one forecast, or of several by name.
 Tables = xr.Dataset | Mapping[str, xr.Dataset]
@@ -27,13 +27,14 @@ Tables = xr.Dataset | Mapping[str, xr.Dataset]
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
-def read_tables(scores: Tables) -> dict[str, xr.Dataset]:
+def read_tables(scores: Tables, *, split: str = "forecaster") -> dict[str, xr.Dataset]:
     """Return the scores of each forecast by its name; one alone has the name "".
 
     Parameters
     ----------
     scores : Dataset or mapping of str to Dataset
-        A Dataset with a dimension ``forecaster`` is split along it.
+        A Dataset with the dimension ``split`` is split along it.
+    split : str
 
     Raises
     ------
@@ -48,9 +49,9 @@ def read_tables(scores: Tables) -> dict[str, xr.Dataset]:
     """
     if isinstance(scores, Mapping) and not isinstance(scores, xr.Dataset):
         tables: dict[str, xr.Dataset] = {str(name): table for name, table in scores.items()}
-    elif isinstance(scores, xr.Dataset) and "forecaster" in scores.dims:
-        names = [str(name) for name in scores["forecaster"].values]
-        tables = {n: scores.isel(forecaster=i, drop=True) for i, n in enumerate(names)}
+    elif isinstance(scores, xr.Dataset) and split in scores.dims:
+        names = [str(name) for name in scores[split].values]
+        tables = {n: scores.isel({split: i}, drop=True) for i, n in enumerate(names)}
     else:
         tables = {"": scores}
     wrong = [type(table).__name__ for table in tables.values() if not isinstance(table, xr.Dataset)]
@@ -114,6 +115,18 @@ def facts_of(name: str) -> ScoreFacts | None:
         return facts(name)
     except ConfigError:
         return None
+
+
+def has_zero(name: str) -> bool:
+    """Tell if 0 means something for a score: no skill, no error, or no difference.
+
+    Examples
+    --------
+    >>> has_zero("correlation"), has_zero("rmse_difference"), has_zero("rmse")
+    (True, True, False)
+    """
+    facts = facts_of(name)
+    return name.endswith("_difference") if facts is None else facts.lower < 0
 
 
 def lead_axis(ax: Axes, lead: xr.DataArray) -> None:

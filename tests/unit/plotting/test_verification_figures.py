@@ -366,3 +366,27 @@ def test_dots_of_a_fine_grid_are_thinned():
     ax = maps(field, significant=field > 0).axes[0]
     (dots,) = [c for c in ax.collections if isinstance(c, PathCollection)]
     assert len(dots.get_offsets()) == 30 * 60
+
+
+def test_differences_from_references_are_lines_around_zero(pairs):
+    forecast, truth = pairs
+    others = {"worse": forecast + 1.0, "same": forecast}
+    for other in others.values():
+        other.attrs = forecast.attrs
+    scores = verify(forecast, truth, ["rmse"], reference=others)
+    ax = skill(scores, "rmse_difference")
+    for name in others:
+        expected = scores.rmse_difference.sel(reference=name)
+        np.testing.assert_array_equal(lines(ax, name)[0].get_ydata(), expected)
+    assert lines(ax, "_zero")
+    assert not lines(ax, "_perfect")
+    assert len(lines(ax, "_interval")) == 4
+    assert ax.get_legend().get_title().get_text() == "compared with"
+
+
+def test_months_hatch_differences_whose_interval_holds_zero():
+    table = monthly().rename(
+        {f"correlation{end}": f"rmse_difference{end}" for end in ("", "_lower", "_upper")}
+    )
+    expected = (table.rmse_difference_lower <= 0) & (table.rmse_difference_upper >= 0)
+    assert len(hatched(start_months(table, "rmse_difference"))) == int(expected.sum())
