@@ -1,1 +1,183 @@
-"""Verification: indices, alignment by valid time, and scores with their own units."""
+"""Verification: scores, protocols, significance and leaks, in one pass over any chunks.
+
+Examples
+--------
+>>> import xarray as xr
+>>> from xearth.verification import rmse
+>>> rmse(xr.DataArray([1.0, 5.0]), xr.DataArray([1.0, 1.0])).round(4).item()
+2.8284
+"""
+
+from .accuracy_tests import diebold_mariano, field_significance, sign_test
+from .align import observations_at
+from .brier import brier, brier_decomposition, brier_skill, rps, rps_skill
+from .categorical import (
+    accuracy,
+    categorical_scores,
+    csi,
+    ets,
+    f1,
+    far,
+    frequency_bias,
+    hss,
+    odds_ratio,
+    orss,
+    pod,
+    pofd,
+    pss,
+    sedi,
+    sucr,
+)
+from .climate import c_nino34, correlation_by_start, useful_lead
+from .contingency import contingency
+from .deterministic import (
+    acc,
+    acc_temporal,
+    bias,
+    correlation,
+    kge,
+    mae,
+    mse,
+    msess,
+    rank_correlation,
+    rmse,
+    slope,
+)
+from .distributions import (
+    crps_distribution,
+    crps_gaussian,
+    crps_quadrature,
+    crps_quantile,
+    log_score,
+    log_score_gaussian,
+    quantile_score,
+)
+from .ensembles import Ensemble, Vote, combine_members
+from .explain import PROTOCOLS, Protocol, combine, explain, protocol
+from .facts import ScoreFacts
+from .field_tests import hering_genton
+from .indices import nino3, nino4, nino12, nino34, nino_index, relative_nino34, running_mean
+from .leakage import Leak, find_leaks, guard
+from .multivariate import energy_score, variogram_score
+from .pooling import pool
+from .probabilistic import (
+    crps_components,
+    crps_ensemble,
+    skill,
+    spread,
+    spread_skill_ratio,
+    threshold_weighted_crps,
+    unbiased_spread_skill,
+)
+from .provenance import Judged, Period, Provenance, Smoothing
+from .ranks import interval_coverage, interval_width, rank_flatness, rank_histogram
+from .reliability import reliability, roc, roc_area
+from .score import Score
+from .scores import SCORES, facts
+from .significance import bootstrap, compare, distinguishable, paired_losses, verdicts
+from .spatial import fss, neighborhood_contingency
+from .state import State
+from .verify import accumulate, verify
+
+__all__ = [
+    "PROTOCOLS",
+    "SCORES",
+    "Ensemble",
+    "Judged",
+    "Leak",
+    "Period",
+    "Protocol",
+    "Provenance",
+    "Score",
+    "ScoreFacts",
+    "Smoothing",
+    "State",
+    "Vote",
+    "acc",
+    "acc_temporal",
+    "accumulate",
+    "accuracy",
+    "bias",
+    "bootstrap",
+    "brier",
+    "brier_decomposition",
+    "brier_skill",
+    "c_nino34",
+    "categorical_scores",
+    "combine",
+    "combine_members",
+    "compare",
+    "contingency",
+    "correlation",
+    "correlation_by_start",
+    "crps_components",
+    "crps_distribution",
+    "crps_ensemble",
+    "crps_gaussian",
+    "crps_quadrature",
+    "crps_quantile",
+    "csi",
+    "diebold_mariano",
+    "distinguishable",
+    "energy_score",
+    "ets",
+    "explain",
+    "f1",
+    "facts",
+    "far",
+    "field_significance",
+    "find_leaks",
+    "frequency_bias",
+    "fss",
+    "guard",
+    "hering_genton",
+    "hss",
+    "interval_coverage",
+    "interval_width",
+    "kge",
+    "log_score",
+    "log_score_gaussian",
+    "mae",
+    "mse",
+    "msess",
+    "neighborhood_contingency",
+    "nino3",
+    "nino4",
+    "nino12",
+    "nino34",
+    "nino_index",
+    "observations_at",
+    "odds_ratio",
+    "orss",
+    "paired_losses",
+    "pod",
+    "pofd",
+    "pool",
+    "protocol",
+    "pss",
+    "quantile_score",
+    "rank_correlation",
+    "rank_flatness",
+    "rank_histogram",
+    "relative_nino34",
+    "reliability",
+    "rmse",
+    "roc",
+    "roc_area",
+    "rps",
+    "rps_skill",
+    "running_mean",
+    "sedi",
+    "sign_test",
+    "skill",
+    "slope",
+    "spread",
+    "spread_skill_ratio",
+    "sucr",
+    "threshold_weighted_crps",
+    "unbiased_spread_skill",
+    "useful_lead",
+    "variogram_score",
+    "verdicts",
+    "verify",
+]
