@@ -204,6 +204,42 @@ def test_blocks_are_bounded_in_bytes(sst, damped, monkeypatch):
     assert hindcast(sst, damped, members=2).chunks[0][0] == 1
 
 
+class Both:
+    """A forecaster of two variables."""
+
+    name, history, horizon = "both", 1, 2
+
+    def __init__(self, model):
+        self.model, self.ran = model, 0
+
+    def forecast(self, history, **options):
+        self.ran += 1
+        made = {n: self.model.forecast(history[n], **options) for n in ("a", "b")}
+        return xr.Dataset(made)
+
+
+def test_several_variables_come_from_one_run_of_each_block(field):
+    both = xr.Dataset({"a": field, "b": 2 * field.assign_attrs(units="K")})
+    model = Both(Persistence.fit(field, horizon=2))
+    hc = hindcast(both, model, init=slice("2000-01", "2000-12"), members=2, starts_per_block=4)
+    assert model.ran == 1
+    computed = hc.compute(scheduler="synchronous")
+    assert model.ran == 1 + 3
+    expected = model.forecast(both, init=slice("2000-01", "2000-12"), members=2)
+    xr.testing.assert_equal(computed, expected)
+
+
+def test_a_file_is_read_block_by_block(field, tmp_path):
+    """A history on file, without Dask, is neither read at once nor kept."""
+    field.to_netcdf(tmp_path / "field.nc")
+    with xr.open_dataset(tmp_path / "field.nc") as ds:
+        model = DampedPersistence.fit(field, horizon=2)
+        hc = hindcast(ds.ssta, model, starts_per_block=6)
+        assert not ds.ssta.variable._in_memory
+        xr.testing.assert_equal(hc.compute(), hindcast(field, model).compute())
+        assert not ds.ssta.variable._in_memory
+
+
 def test_what_the_forecaster_has_seen_is_in_the_attributes(sst, field, forecaster):
     attrs = hindcast(field, forecaster, seed=4).attrs
     assert attrs["xearth_training_period"] == "2000-01/2003-12"

@@ -64,6 +64,15 @@ def test_reading_back_gives_the_same_hindcast(field, model, tmp_path, members, s
     assert sorted(p.name for p in tmp_path.iterdir()) == ["hc.zarr"]
 
 
+def test_several_variables_in_one_store(field, model, tmp_path):
+    one = hindcast(field, model, members=2, starts_per_block=6)
+    two = (2 * one).rename("twice").assign_attrs(one.attrs)
+    path = write_hindcast(xr.Dataset({"ssta": one, "twice": two}), tmp_path / "hc.zarr")
+    back = from_cf(path).load()
+    xr.testing.assert_equal(back["twice"], 2 * back["ssta"])
+    xr.testing.assert_equal(back["ssta"], one.compute())
+
+
 def test_the_store_is_cf(field, model, tmp_path):
     from compliance_checker.runner import CheckSuite, ComplianceChecker
 
