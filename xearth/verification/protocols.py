@@ -15,7 +15,8 @@ threshold where there are several,
           \mathrm{pod} = \frac{h}{h + m + \epsilon}, \quad
           \mathrm{sucr} = \frac{h}{h + f + \epsilon}
 
-and ``csi_m``, ``pod_m`` and ``sucr_m`` are the means over the thresholds.
+and ``csi_m``, ``pod_m``, ``sucr_m`` are the means over the thresholds. ``hss`` and ``hss_m`` are
+the Heidke skill score of the same tables, without :math:`\epsilon`.
 
 =======================  ======================================================================
 sevir                    Earthformer (Gao et al. 2022), mode "0": one table for everything
@@ -55,8 +56,10 @@ from ..cf.packing import decoded
 from ..errors import ProtocolError
 from ..units import compatible
 from .align import observations_at
+from .categorical import categorical_scores
 from .contingency import OUTCOMES, contingency
 from .ensembles import Ensemble, combine_members
+from .event_scores import CATEGORICAL
 from .pairs import Dims
 from .pooling import How, field_dims, pool
 from .thresholds import Op, check_op, read_thresholds
@@ -66,10 +69,10 @@ __all__ = ["EVENT_PROTOCOLS", "EventProtocol", "Pooling"]
 Array = npt.NDArray[Any]
 Table = Literal["all", "lead", "frame"]
 
-_RATIOS: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "csi": ("critical success index", ("hits", "misses", "false_alarms")),
-    "pod": ("probability of detection", ("hits", "misses")),
-    "sucr": ("success ratio", ("hits", "false_alarms")),
+_RATIOS: Mapping[str, tuple[str, ...]] = {
+    "csi": ("hits", "misses", "false_alarms"),
+    "pod": ("hits", "misses"),
+    "sucr": ("hits", "false_alarms"),
 }
 
 
@@ -219,8 +222,9 @@ class EventProtocol:
         Returns
         -------
         Dataset
-            ``csi``, ``pod``, ``sucr`` (threshold[, lead]), their means over the thresholds,
-            the counts in all tables, and ``undefined``, the number of tables without any event.
+            ``csi``, ``pod``, ``sucr``, ``hss`` (threshold[, lead]), their means over the
+            thresholds, the counts in all tables, and ``undefined``, the number of tables without
+            any event.
 
         Raises
         ------
@@ -296,28 +300,31 @@ class EventProtocol:
         frames = [name for name in counts.hits.dims if name not in ("threshold", *leads)]
         over = [*frames, *leads] if self.average else frames
         found = xr.Dataset()
-        for name, (label, parts) in _RATIOS.items():
-            whole = sum(counts[part] for part in parts)
-            ratio = self._ratio(counts.hits, whole)
+        for name, ratio in self._scores(counts).items():
             found[name] = ratio.mean(over, skipna=True) if over else ratio
-            found[name].attrs = {"long_name": label, "units": "1"}
+            found[name].attrs = {"long_name": CATEGORICAL[name].long_name, "units": "1"}
         empty = counts.hits + counts.misses + counts.false_alarms == 0
         found["undefined"] = empty.astype(np.int64).sum(over)
         found["undefined"].attrs = {"long_name": "tables without an event", "units": "1"}
         for name in (*OUTCOMES, "missing"):
             found[name] = counts[name].sum([d for d in over if d in counts[name].dims])
             found[name].attrs = counts[name].attrs
-        for name, (label, _) in _RATIOS.items():
+        for name in (*_RATIOS, "hss"):
+            label = f"{CATEGORICAL[name].long_name}, mean of the thresholds"
             found[f"{name}_m"] = found[name].mean("threshold", skipna=self.undefined == "skip")
-            found[f"{name}_m"].attrs = {"long_name": f"{label}, mean of thresholds", "units": "1"}
+            found[f"{name}_m"].attrs = {"long_name": label, "units": "1"}
         found.attrs = protocol_attrs(self.name, self.source, self.knobs())
         return found
 
-    def _ratio(self, hits: xr.DataArray, whole: Any) -> xr.DataArray:
-        """Return hits / (whole + epsilon), and for 0 / 0 what the protocol says."""
-        total = whole + self.epsilon
-        ratio: xr.DataArray = hits / total.where(total > 0)
-        return ratio.fillna(0.0) if self.undefined == "zero" else ratio
+    def _scores(self, counts: xr.Dataset) -> dict[str, xr.DataArray]:
+        """Return the scores of every table, and for 0 / 0 what the protocol says."""
+        ratios = {"hss": categorical_scores(counts, ["hss"]).hss}
+        for name, parts in _RATIOS.items():
+            total = counts[list(parts)].to_dataarray("part").sum("part") + self.epsilon
+            ratios[name] = counts.hits / total.where(total > 0)
+        if self.undefined == "skip":
+            return ratios
+        return {name: ratio.fillna(0.0) for name, ratio in ratios.items()}
 
 
 #: What is the same in all of them.

@@ -15,6 +15,7 @@ import xarray as xr
 from scipy import stats
 
 from xearth.errors import GridMismatchError, ProtocolError, RegionError, UnitsError
+from xearth.verification.categorical import hss
 from xearth.verification.crps_protocols import CRPS_PROTOCOLS
 from xearth.verification.ensembles import Vote
 from xearth.verification.explain import PROTOCOLS, combine, explain, protocol
@@ -89,6 +90,17 @@ def test_single_forecasts_by_brute_force(pair, name, settings):
     assert found.attrs["protocol"] == name
     if settings["per"] == "frame":
         assert (found.undefined >= 1).all()
+
+
+def test_heidke_of_the_same_tables(pair):
+    f, o = pair
+    found = protocol("sevir").score(f, o)
+    fields = [x.copy(data=np.rint(x.values * 255)) for x in pair]
+    np.testing.assert_allclose(found.hss, hss(*fields, thresholds=LIMITS), rtol=1e-14)
+    frames = hss(*fields, thresholds=LIMITS, dim=("y", "x"))
+    mean = protocol("diffcast_skip").score(f, o)
+    np.testing.assert_allclose(mean.hss, frames.mean(("init", "lead")), rtol=1e-13)
+    assert mean.hss_m.item() == pytest.approx(frames.mean().item(), rel=1e-13)
 
 
 def test_sevir_counts_equal_those_stored():
