@@ -77,7 +77,8 @@ def intervals(
     >>> from xearth.reference.persistence import Persistence
     >>> from xearth.verification.verify import accumulate
     >>> nino34 = samples.open("oisst_nino34")
-    >>> fc = Persistence.fit(nino34, horizon=2).forecast(nino34, init=slice("2000", "2009"))
+    >>> model = Persistence.fit(nino34.sel(time=slice(None, "1999")), horizon=2)
+    >>> fc = model.forecast(nino34, init=slice("2000", "2009"))
     >>> skill = intervals(accumulate(fc, nino34, ["rmse"], weights=None), n=200)
     >>> bool((skill.rmse_lower < skill.rmse).all() and (skill.rmse < skill.rmse_upper).all())
     True
