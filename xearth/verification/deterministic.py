@@ -34,6 +34,7 @@ import numpy as np
 import xarray as xr
 
 from ..cf.attrs import score_attrs
+from ..cf.discover import discover
 from ..cf.packing import decoded
 from .block import Array
 from .deterministic_rows import (
@@ -283,7 +284,7 @@ def acc(
     obs: xr.DataArray,
     *,
     climatology: xr.DataArray | None = None,
-    dim: Dims = ("lat", "lon"),
+    dim: Dims = None,
     weights: xr.DataArray | None = None,
     centered: bool = False,
     member: str | None = None,
@@ -297,8 +298,9 @@ def acc(
     climatology : DataArray, optional
         What anomalies are taken from, labeled like ``obs``; without it forecast and truth are
         anomalies already.
-    dim : name or names
-        The dimensions of the area. Its scores are averaged over the others by ``.mean()``.
+    dim : name or names, optional
+        The dimensions of the area, by default ``lat`` and ``lon``, or what the coordinates say
+        are rows and columns. The mean over starts is ``.mean("init")``.
     centered : bool
         Take out the mean of the anomalies over the area as well (a Pearson correlation); WMO and
         this default do not.
@@ -316,6 +318,11 @@ def acc(
     >>> acc(f, o).round(4).item(), acc(f, o, centered=True).round(4).item()
     (0.8333, 0.5)
     """
+    if dim is None and {"lat", "lon"} <= set(forecast.dims):
+        dim = ("lat", "lon")
+    elif dim is None:
+        axes = discover(forecast, require=("y", "x"))
+        dim = (str(axes.y), str(axes.x))
     return evaluate(
         ACC_CENTERED if centered else ACC,
         forecast,

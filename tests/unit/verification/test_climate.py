@@ -148,6 +148,14 @@ def test_anomaly_correlation_by_hand_and_its_centered_form_by_xskillscore():
     expected = (share * a * b).sum(["lat", "lon"]) / size.where(size > 0)
     np.testing.assert_allclose(own, expected, rtol=1e-10)
     assert own.dims == ("init", "lead")
+    places = {
+        "latitude": ("latitude", [-45.0, -15.0, 15.0, 45.0], {"units": "degrees_north"}),
+        "longitude": ("longitude", np.arange(0.0, 50.0, 10.0), {"units": "degrees_east"}),
+    }
+    names = {"lat": "latitude", "lon": "longitude"}
+    named = [a.rename(names).assign_coords(places) for a in (f, o, clim)]
+    found = acc(*named[:2], climatology=named[2], weights=w.rename(lat="latitude"))
+    np.testing.assert_allclose(found, own)
     centered = acc(f, o, centered=True)
     peer = xskillscore.pearson_r(f, o, dim=["lat", "lon"], skipna=True)
     np.testing.assert_allclose(centered, peer, rtol=1e-10)
