@@ -61,7 +61,8 @@ def open_hindcast(
         starts. Members or leads that some files lack are missing values there; see
         :func:`count_members`.
     init, lead, member : str, optional
-        Names in the file, where attributes and names do not tell.
+        Names in the file, where attributes and names do not tell. With ``member="model"`` the
+        models of a multi-model archive are the members; else they stay a dimension of their own.
     counting : {"elapsed", "ordinal", "midpoint"}, optional
         How the file counts its leads, where it does not tell; see :mod:`xearth.cf.leads`.
     chunks : optional

@@ -30,7 +30,7 @@ from .calendars import SECONDS, Calendar
 from .forecast_coords import LEAD_ATTRS, lead_counts, valid_time
 from .timeaxis import MONTHS, TimeAxis
 
-__all__ = ["Counting", "Leads", "read_leads"]
+__all__ = ["COUNTINGS", "Counting", "Leads", "read_leads"]
 
 Counting = Literal["elapsed", "ordinal", "midpoint"]
 

@@ -57,7 +57,7 @@ def verify(arguments: argparse.Namespace) -> None:
         if arguments.by != ["lead"]:
             raise ConfigError(f"--plot draws scores by lead; found --by {','.join(arguments.by)}.")
     names = [SHORT.get(name, name) for name in arguments.scores]
-    forecast = _forecast(arguments.forecast, arguments.variable)
+    forecast = _forecast(arguments)
     truth = _truth(arguments.observations, arguments.obs_variable, str(forecast.name))
     base = arguments.base
     scores = verify_in_one_pass(
@@ -76,9 +76,11 @@ def verify(arguments: argparse.Namespace) -> None:
         print(f"wrote {picture}")
 
 
-def _forecast(path: str, variable: str | None) -> xr.DataArray:
+def _forecast(arguments: argparse.Namespace) -> xr.DataArray:
     """Open the forecasts, whatever their convention."""
-    return _one(open_hindcast(path, chunks={}), path, variable, "--variable", ("init", "lead"))
+    path = arguments.forecast
+    opened = open_hindcast(path, member=arguments.member, counting=arguments.counting, chunks={})
+    return _one(opened, path, arguments.variable, "--variable", ("init", "lead"))
 
 
 def _truth(path: str, variable: str | None, forecast: str) -> xr.DataArray:

@@ -9,6 +9,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from ..cf.leads import COUNTINGS
 from ..errors import XearthError, XearthWarning
 from ..verification.indices import REGIONS
 from .commands import demo, forecast, info, train, version
@@ -311,6 +312,15 @@ def _add_verify(command: argparse.ArgumentParser) -> None:
     command.add_argument("forecast", metavar="FORECAST", help="hindcast: NetCDF, Zarr or a pattern")
     command.add_argument("observations", metavar="OBS", help="observations: NetCDF or Zarr")
     command.add_argument("--variable", metavar="NAME", help="of the hindcast, if it holds several")
+    command.add_argument(
+        "--member", metavar="NAME",
+        help="dimension of the members, such as model (default: recognized)",
+    )  # fmt: skip
+    command.add_argument(
+        "--counting", choices=COUNTINGS,
+        help="how the file labels the period that begins at the start: 0, 1 or 0.5 (default: as "
+        "it says itself)",
+    )  # fmt: skip
     command.add_argument(
         "--obs-variable", metavar="NAME",
         help="of the observations (default: that of the hindcast, or the only one)",

@@ -99,6 +99,27 @@ def test_verify_reads_archives(capsys, tmp_path):
     assert rows[5] == ["4", "0.9389", "330"]
 
 
+def test_verify_counts_leads_and_members_as_told(capsys, tmp_path):
+    time = pd.date_range("2000-01-01", periods=40, freq="MS")
+    rng = np.random.default_rng(0)
+    truth = xr.DataArray(rng.standard_normal(40), {"time": time}, ("time",), "t", {"units": "K"})
+    at = np.arange(30)[:, None] + np.arange(3)
+    values = truth.values[at][:, None] + rng.standard_normal((30, 4, 3)) / 100
+    coords = {"init": time[:30], "lead": ("lead", [1, 2, 3], {"units": "months"})}
+    forecast = xr.DataArray(values, coords, ("init", "model", "lead"), "t", {"units": "K"})
+    truth.to_netcdf(tmp_path / "obs.nc")
+    forecast.to_netcdf(tmp_path / "fc.nc")
+    command = ["verify", tmp_path / "fc.nc", tmp_path / "obs.nc", "--member", "model",
+               "--scores", "correlation,spread"]  # fmt: skip
+    wrong = run(capsys, *command)[1].splitlines()[1].split()
+    right = run(capsys, *command, "--counting", "ordinal")[1].splitlines()[1].split()
+    assert wrong[0] == "1"
+    assert abs(float(wrong[1])) < 0.5
+    assert right[0] == "0"
+    assert float(right[1]) > 0.99
+    assert right[3] == "30"
+
+
 @pytest.fixture
 def rain(tmp_path):
     """Twelve starts of rain in mm/h, the truth as a flux; observations of years as bare numbers."""
