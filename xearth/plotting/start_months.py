@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["start_months"]
 
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+HATCH = "////"
 
 
 def start_months(
@@ -85,7 +86,11 @@ def start_months(
     mesh = ax.pcolormesh(*edges, values, norm=norm, cmap=cmap, label="_score")
     ax.set_facecolor(LAND)
     if known is not None:
-        _hatch(ax, edges, ~known & ~np.ma.getmaskarray(values))
+        unknown = ~known & ~np.ma.getmaskarray(values)
+        brightness = cmap(norm(values))[..., :3] @ (0.3, 0.6, 0.1)
+        _hatch(ax, edges, unknown & (brightness >= 0.4), "0.15")
+        _hatch(ax, edges, unknown & (brightness < 0.4), "0.8")
+        _say_what_hatches_mean(ax)
     lead_axis(ax, table["lead"])
     ax.set_yticks(np.arange(table.sizes["month"]))
     ax.set_yticklabels([MONTHS[int(month) - 1] for month in table["month"].values], fontsize=8)
@@ -115,20 +120,28 @@ def _distinguishable(
     return np.asarray((low > 0) | (high < 0))
 
 
-def _hatch(ax: Axes, edges: tuple[np.ndarray, np.ndarray], cells: np.ndarray) -> None:
-    """Hatch cells and say what it means."""
+def _hatch(ax: Axes, edges: tuple[np.ndarray, np.ndarray], cells: np.ndarray, color: str) -> None:
+    """Hatch cells in a color that can be seen on theirs."""
     from matplotlib.collections import PatchCollection
-    from matplotlib.patches import Patch, Rectangle
+    from matplotlib.patches import Rectangle
 
     x, y = edges
     boxes = [
         Rectangle((x[j], y[i]), x[j + 1] - x[j], y[i + 1] - y[i])
         for i, j in zip(*np.nonzero(cells), strict=True)
     ]
-    look: dict[str, Any] = {"facecolor": "none", "edgecolor": "0.15", "hatch": "////"}
+    look: dict[str, Any] = {"facecolor": "none", "edgecolor": color, "hatch": HATCH}
     ax.add_collection(PatchCollection(boxes, linewidth=0, label="_hatched", **look))
+
+
+def _say_what_hatches_mean(ax: Axes) -> None:
+    from matplotlib.patches import Patch
+
+    patch = Patch(
+        label="not distinguishable", linewidth=0, facecolor="none", edgecolor="0.15", hatch=HATCH
+    )
     ax.legend(
-        handles=[Patch(label="not distinguishable", linewidth=0, **look)],
+        handles=[patch],
         loc="lower left",
         bbox_to_anchor=(0, 1.0),
         frameon=False,

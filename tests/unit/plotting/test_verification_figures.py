@@ -10,20 +10,17 @@ from matplotlib.collections import PatchCollection, PathCollection, QuadMesh
 from scipy import stats
 
 from xearth.errors import AxisError, ConfigError, GridMismatchError, MissingDataError
-from xearth.plotting import (
-    maps,
-    performance,
-    rank_histogram,
-    reliability,
-    roc,
-    skill,
-    spread_skill,
-    spread_skill_bins,
-    start_months,
-)
+from xearth.plotting.ensembles import rank_histogram, spread_skill, spread_skill_bins
+from xearth.plotting.maps import maps
+from xearth.plotting.performance import performance
+from xearth.plotting.probabilities import reliability, roc
+from xearth.plotting.skill import skill
+from xearth.plotting.start_months import start_months
 from xearth.plotting.tables import facts_of
-from xearth.verification import ranks
-from xearth.verification import reliability as probabilities
+from xearth.verification.ranks import rank_histogram as ranks_of
+from xearth.verification.reliability import reliability as reliability_of
+from xearth.verification.reliability import roc as roc_of
+from xearth.verification.reliability import roc_area
 from xearth.verification.verify import verify
 
 LEAD = ("lead", np.arange(1, 5), {"units": "months"})
@@ -144,11 +141,10 @@ def monthly():
 
 
 def hatched(ax):
-    (patches,) = [c for c in ax.collections if isinstance(c, PatchCollection)]
-    return {
-        (round(path.vertices[:, 1].mean() * 1), path.get_extents().x0)
-        for path in patches.get_paths()
-    }
+    """Row and left edge of each hatched cell."""
+    patches = [c for c in ax.collections if isinstance(c, PatchCollection)]
+    boxes = [path.get_extents() for c in patches for path in c.get_paths()]
+    return {(round((box.y0 + box.y1) / 2), box.x0) for box in boxes}
 
 
 def test_months_are_rows_from_january_down_and_values_are_drawn():
@@ -190,7 +186,7 @@ def test_months_need_months_and_leads():
 
 
 def test_reliability_draws_classes_share_and_frequency_of_the_event(pairs):
-    table = probabilities.reliability(*pairs, thresholds="0.5 K", bins=5)
+    table = reliability_of(*pairs, thresholds="0.5 K", bins=5)
     upper, lower = reliability(table).axes
     (points,) = [c for c in upper.collections if isinstance(c, PathCollection)]
     expected = np.stack([table.probability.values[0], table.frequency.values[0]], axis=-1)
@@ -202,7 +198,7 @@ def test_reliability_draws_classes_share_and_frequency_of_the_event(pairs):
 
 
 def test_reliability_leaves_empty_classes_out_and_labels_thresholds(pairs):
-    table = probabilities.reliability(*pairs, thresholds=["0.5 K", "9 K"], bins=5)
+    table = reliability_of(*pairs, thresholds=["0.5 K", "9 K"], bins=5)
     upper, _ = reliability(table).axes
     assert [t.get_text() for t in upper.get_legend().get_texts()] == ["0.5 K", "9 K"]
     assert lines(upper, "9 K")[0].get_xdata().size == 1
@@ -210,7 +206,7 @@ def test_reliability_leaves_empty_classes_out_and_labels_thresholds(pairs):
 
 
 def test_reliability_takes_the_score_as_it_is_in_one_array(pairs):
-    table = probabilities.reliability(*pairs, thresholds="0.5 K", bins=5)
+    table = reliability_of(*pairs, thresholds="0.5 K", bins=5)
     row = xr.concat(
         [table[name] for name in table], xr.Variable("quantity", list(table)), coords="minimal"
     ).to_dataset(name="reliability")
@@ -219,7 +215,7 @@ def test_reliability_takes_the_score_as_it_is_in_one_array(pairs):
 
 
 def test_reliability_needs_its_parts(pairs):
-    table = probabilities.reliability(*pairs, thresholds="0.5 K", bins=5)
+    table = reliability_of(*pairs, thresholds="0.5 K", bins=5)
     with pytest.raises(AxisError, match="'share'"):
         reliability(table.drop_vars("share"))
     with pytest.raises(AxisError, match="has dims"):
@@ -228,9 +224,9 @@ def test_reliability_needs_its_parts(pairs):
 
 def test_roc_draws_the_curve_and_the_area_of_the_verification(pairs):
     thresholds = ["0 K", "1 K"]
-    curve = probabilities.roc(*pairs, thresholds=thresholds)
+    curve = roc_of(*pairs, thresholds=thresholds)
     ax = roc(curve.chunk())
-    area = probabilities.roc_area(*pairs, thresholds=thresholds)
+    area = roc_area(*pairs, thresholds=thresholds)
     words = [t.get_text() for t in ax.get_legend().get_texts()]
     assert words == [f"{k:g} K: area {float(a):.2f}" for k, a in zip((0, 1), area, strict=True)]
     np.testing.assert_array_equal(lines(ax, words[1])[0].get_ydata(), curve.hit_rate[1])
@@ -241,7 +237,7 @@ def test_roc_draws_the_curve_and_the_area_of_the_verification(pairs):
 
 
 def test_rank_histogram_draws_frequencies_and_the_band_of_chance(pairs):
-    histogram = ranks.rank_histogram(*pairs)
+    histogram = ranks_of(*pairs)
     ax = rank_histogram(histogram, n=480, confidence=0.9)
     np.testing.assert_allclose([bar.get_height() for bar in ax.patches[:10]], histogram)
     assert lines(ax, "_flat")[0].get_ydata()[0] == pytest.approx(0.1)
@@ -252,20 +248,20 @@ def test_rank_histogram_draws_frequencies_and_the_band_of_chance(pairs):
 
 
 def test_rank_histogram_without_a_number_has_no_band(pairs):
-    ax = rank_histogram(ranks.rank_histogram(*pairs))
+    ax = rank_histogram(ranks_of(*pairs))
     assert not lines(ax, "_band")
     assert ax.get_legend() is None
 
 
 def test_rank_histogram_reads_the_number_of_a_table_and_checks_it(pairs):
-    histogram = ranks.rank_histogram(*pairs)
+    histogram = ranks_of(*pairs)
     table = xr.Dataset({"rank_histogram": histogram, "n": 480})
     (text,) = rank_histogram(table).get_legend().get_texts()
     assert text.get_text() == "95% of flat histograms, n = 480"
     with pytest.raises(ConfigError, match="n=0"):
         rank_histogram(histogram, n=0)
     with pytest.raises(AxisError, match="has dims"):
-        rank_histogram(ranks.rank_histogram(*pairs, dim="init"))
+        rank_histogram(ranks_of(*pairs, dim="init"))
 
 
 def test_spread_and_error_by_lead(pairs):
