@@ -16,6 +16,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from ..cf.discover import find_axes
+from ..cf.forecast_coords import valid_time
 from ..cf.packing import decoded
 from ..errors import (
     AxisError,
@@ -80,6 +81,8 @@ class Names:
     def groups(self, forecast: xr.DataArray, by: Sequence[str]) -> Groups:
         """Return the group of each start and lead."""
         coords = {str(k): v.variable for k, v in forecast.coords.items()}
+        if any(name.startswith("valid_") for name in by):
+            coords["valid_time"] = valid_time(forecast).transpose(self.init, self.lead).variable
         return groups_of(by, coords, (self.init, self.lead))
 
 

@@ -85,8 +85,6 @@ class Training:
                 f"(init, lead, ...) with the cells {names.cells} of the forecast."
             )
         forecast, at = same_terms(forecast.transpose(*names.order), at)
-        if "valid_time" not in forecast.coords and "valid_time" in at.coords:
-            forecast = forecast.assign_coords(valid_time=at["valid_time"])
         groups = names.groups(forecast, kinds)
         cells = {
             name: forecast[name].variable if name in forecast.coords else forecast.sizes[name]

@@ -201,6 +201,17 @@ def test_one_known_member_is_not_calibrated():
     assert emos.apply(new).isnull().all()
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_random_chunks_give_the_same(seed):
+    raw, truth = simulated(years=26)
+    fitted = EMOS.fit(raw, truth, by="lead", training=TRAINING)
+    new = raw.sel(init=LATER)
+    rng = np.random.default_rng(seed)
+    chunks = {dim: int(rng.integers(1, size + 1)) for dim, size in new.sizes.items()}
+    found = fitted.apply(new.chunk(chunks)).compute(scheduler="sync")
+    xr.testing.assert_allclose(found, fitted.apply(new), rtol=1e-13)
+
+
 @pytest.mark.parametrize("method", [EMOS, EnsembleDressing])
 def test_any_chunks_give_the_same_and_stay_lazy(method):
     raw, truth = simulated(years=28)
@@ -399,3 +410,10 @@ def test_truth_by_time_is_matched_by_valid_time():
         raw, observations_at(raw, series), by=("lead", "valid_season"), training=TRAINING
     )
     xr.testing.assert_identical(one.coefficients.table, two.coefficients.table)
+    found = one.apply(raw.sel(init=LATER))
+    # a start in November is a forecast for winter at lead 1
+    case = {"init": "2005-11", "lead": 1, "lat": 0, "lon": 180}
+    table = one.coefficients.table.sel(lead=1, valid_season="DJF", lat=0, lon=180)
+    x = raw.sel(case).values.ravel()
+    mean = float(table.a + table.b * x.mean())
+    assert found.sel(case).mean().item() == pytest.approx(mean, abs=1e-9)
