@@ -14,7 +14,7 @@ detrending
     A line through the record up to the first start, carried on: :math:`f' = f + \alpha + \beta t`.
     What is left of the trend that was fitted with the future.
 all others but smoothing and duplicates
-    Only the starts that the leak does not concern are scored.
+    Only the starts that no such leak concerns are scored.
 
 For the rest, and where the default is not what was done, a function that makes forecast and truth
 again (``honest=`` of :func:`~xearth.verification.leakage.find_leaks`).
@@ -33,7 +33,7 @@ from ..cf.discover import find_axes, find_time
 from ..cf.forecast_coords import valid_time
 from .evidence import aligned
 
-__all__ = ["Price", "Redo", "prices"]
+__all__ = ["BY_STARTS", "Price", "Redo", "prices"]
 
 Pair = tuple[xr.DataArray, xr.DataArray]
 Redo = Callable[[], Pair]
@@ -88,7 +88,7 @@ def prices(
     forecast, truth : DataArray (init, lead, ...)
         In memory.
     starts : ndarray of bool (I,)
-        Starts that the leak concerns.
+        Starts that this leak or another of :data:`BY_STARTS` concerns.
     record : DataArray (time, ...), optional
         Truth beyond the judged window.
     redo : callable, optional
@@ -122,7 +122,7 @@ def prices(
         undone = None if again is None else (again[:2], "made again without it")
     elif kind in _UNDO:
         undone = _UNDO[kind](f, o, _on_cells_of(record, f))
-    elif kind in _BY_STARTS:
+    elif kind in BY_STARTS:
         undone = _elsewhere(f, o, starts)
     if undone is None:
         return ()
@@ -255,13 +255,13 @@ def _days(stamps: xr.DataArray, origin: object) -> xr.DataArray:
 
 
 def _elsewhere(f: xr.DataArray, o: xr.DataArray, starts: Mask) -> tuple[Pair, str] | None:
-    """Score the starts that the leak does not concern."""
+    """Score the starts that no leak concerns."""
     init = str(find_axes(f, require=("init", "lead")).init)
     clean = np.flatnonzero(~starts)
     if init not in f.dims or starts.size != f.sizes[init] or clean.size < _FEWEST:
         return None
     pair = (f.isel({init: clean}), o.isel({init: clean}))
-    return pair, f"the {clean.size} starts it does not concern"
+    return pair, f"the {clean.size} starts that no leak concerns"
 
 
 _UNDO: Mapping[
@@ -272,7 +272,8 @@ _UNDO: Mapping[
     "climatology": _rebased,
     "detrending": _retrended,
 }
-_BY_STARTS = (
+#: Leaks that concern some starts and not others.
+BY_STARTS = (
     "overlap",
     "shared_months",
     "threshold",

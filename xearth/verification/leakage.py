@@ -38,7 +38,7 @@ import xarray as xr
 
 from ..errors import ConfigError, LeakageWarning, warn
 from .evidence import evidence
-from .honest import Price, Redo, prices
+from .honest import BY_STARTS, Price, Redo, prices
 from .provenance import Judged, Provenance, show
 
 __all__ = ["RULES", "Leak", "find_leaks", "guard"]
@@ -331,6 +331,10 @@ def find_leaks(
         everything = np.ones(judged.inits.size, dtype=bool)
         for kind, text in evidence(*pair, seen).items():
             found[kind] = found[kind] or Finding(text, everything)
+    concerned = np.zeros(judged.inits.size, dtype=bool)
+    for kind in BY_STARTS:
+        finding = found[kind]
+        concerned |= False if finding is None else finding.starts
     leaks = []
     for rule in RULES:
         finding = found[rule.kind]
@@ -339,7 +343,7 @@ def find_leaks(
         worth: tuple[Price, ...] = ()
         if pair is not None:
             worth = prices(
-                rule.kind, *pair, starts=finding.starts, record=record, redo=honest.get(rule.kind)
+                rule.kind, *pair, starts=concerned, record=record, redo=honest.get(rule.kind)
             )
         title = rule.kind.replace("_", " ")
         leaks.append(Leak(rule.kind, f"{title}: {finding.text}. {rule.remedy}.", worth))

@@ -302,6 +302,11 @@ def test_price_of_overlap():
     assert set(found) == {"overlap", "shared_months"}
     assert found["overlap"]["rmse"].gain > 0
     assert found["overlap"]["correlation"].gain > 0
+    assert found["overlap"]["rmse"] == found["shared_months"]["rmse"]
+    assert "109 starts that no leak concerns" in found["overlap"]["rmse"].how
+    # where every start is concerned by one leak or another, nothing honest is left to score
+    both = fc.assign_attrs(xearth_validation_period="2000-01/2010-12")
+    assert not any(caught(both, truth).values())
     apart = fc.sel(init=slice("2000", None))
     assert caught(apart, truth.sel(init=slice("2000", None))) == {}
 
