@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import ConfigError
-from .event_scores import CATEGORICAL, categorical_rows
+from .event_scores import CATEGORICAL
 from .index_scores import index_row, split_name
+from .parameters import Parameters
 from .score import Score
 from .scores import SCORES, row
 from .thresholds import Op, Thresholds
@@ -17,45 +18,48 @@ __all__ = ["of_cells", "rows_of"]
 
 
 def rows_of(
-    scores: Sequence[str | Score] | str | Score, limits: Thresholds | None, op: Op = ">="
+    scores: Sequence[str | Score] | str | Score,
+    limits: Thresholds | None,
+    op: Op = ">=",
+    members: int = 0,
 ) -> tuple[Score, ...]:
     """Return the rows of some scores.
 
     Parameters
     ----------
     scores : sequence of str or Score
-        Names of :data:`~xearth.verification.scores.SCORES`; of yes/no scores, with thresholds;
-        of either behind the name of a Nino box ("nino34_rmse"); or rows.
+        Names of :data:`~xearth.verification.scores.SCORES`; of scores of events and of their
+        probabilities, with thresholds; of ranks, with the number of members; of any behind the
+        name of a Nino box ("nino34_rmse"); or rows.
     limits : Thresholds, optional
         In the units of the forecast.
     op : {">=", ">"}
+    members : int
+        Of the ensemble, 0 without one.
 
     Raises
     ------
     ConfigError
-        An unknown name, a score twice, none at all, or a yes/no score without thresholds.
+        An unknown name, a score twice, none at all, or one whose parameters are missing.
     """
     asked: list[str | Score] = [scores] if isinstance(scores, str | Score) else list(scores)
-    found = tuple(score if isinstance(score, Score) else _row(score, limits, op) for score in asked)
+    given = Parameters(thresholds=limits, op=op, members=members)
+    found = tuple(score if isinstance(score, Score) else _row(score, given) for score in asked)
     names = [score.name for score in found]
     if not names or len(set(names)) < len(names):
         raise ConfigError(f"expected one or more scores, each once; found {names}.")
     return found
 
 
-def _row(name: str, limits: Thresholds | None, op: Op) -> Score:
-    if name in SCORES:
-        return SCORES[name]
+def _row(name: str, given: Parameters) -> Score:
     index = split_name(name)
-    if index is not None:
-        return index_row(name, row(index[1]), index[0])
-    if name in CATEGORICAL:
-        if limits is None:
-            raise ConfigError(
-                f"score {name!r} is one of events; expected thresholds=['5 mm/h', ...] with it."
-            )
-        return next(score for score in categorical_rows(limits, op) if score.name == name)
-    return row(name)
+    if name not in SCORES and index is not None:
+        return index_row(name, row(index[1], given), index[0])
+    if name in CATEGORICAL and given.thresholds is None:
+        raise ConfigError(
+            f"score {name!r} is one of events; expected thresholds=['5 mm/h', ...] with it."
+        )
+    return row(name, given)
 
 
 def of_cells(scores: Sequence[Score]) -> tuple[Score, ...]:
