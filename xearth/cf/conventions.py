@@ -158,6 +158,8 @@ def as_hindcast(
     -----
     TimeAxisWarning
         Starts without a date (NaT) are left out; the warning counts them.
+    DiscoveryWarning
+        Monthly leads from 1 that do not say whether 1 is the month of the start.
 
     Examples
     --------

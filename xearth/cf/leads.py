@@ -25,8 +25,8 @@ from typing import Literal
 import numpy as np
 import xarray as xr
 
-from ..errors import LeadError, TimeAxisError
-from .calendars import SECONDS, Calendar
+from ..errors import DiscoveryWarning, LeadError, TimeAxisError, warn
+from .calendars import DAY, SECONDS, Calendar
 from .forecast_coords import LEAD_ATTRS, lead_counts, valid_time
 from .timeaxis import MONTHS, TimeAxis
 
@@ -57,6 +57,7 @@ _ORDINAL_TEXT = re.compile(
     r"[^.;)]*(?:start|init|issue|reference)",
     re.IGNORECASE,
 )
+_ELAPSED_TEXT = re.compile(r"\b(?:after|since|from|ahead|elapsed)\b", re.IGNORECASE)
 _WORDS: Mapping[Counting, str] = {
     "elapsed": "time from the start to the valid time",
     "ordinal": "time from the start to the valid time; the source counts the period that begins "
@@ -126,6 +127,11 @@ def read_leads(
         No unit, negative or repeated leads, labels that do not fit the counting, or valid times
         that no counting gives.
 
+    Warns
+    -----
+    DiscoveryWarning
+        Monthly leads from 1 that say nothing of what 1 is.
+
     Examples
     --------
     >>> init = xr.DataArray(np.array(["2000-01-01"], "M8[ns]"), dims="init", name="init")
@@ -137,6 +143,9 @@ def read_leads(
     if counting is not None and counting not in COUNTINGS:
         raise LeadError(f"counting={counting!r}: expected one of {COUNTINGS} or None.")
     lead = _with_units(lead)
+    if lead.dtype.kind == "m" and counting not in (None, "elapsed"):
+        days = lead.values / np.timedelta64(1, "D")
+        lead = lead.copy(data=days.reshape(lead.shape)).assign_attrs(units="days")
     if lead.dtype.kind in "iuf" and str(lead.attrs.get("units", "")) in ("", "1"):
         told = _told_by(valid, init)
         if told is not None:
@@ -147,6 +156,8 @@ def read_leads(
     for kind in candidates:
         leads = _counted(lead, kind)
         if valid is None or _agrees(leads, init, valid):
+            if counting is None and valid is None:
+                _warn_of_ones(lead, leads, init)
             return _in_months(leads, init, valid)
     raise LeadError(
         f"lead {lead.name!r}: the valid times in {getattr(valid, 'name', None)!r} are not start + "
@@ -165,6 +176,24 @@ def _with_units(lead: xr.DataArray) -> xr.DataArray:
     words = " ".join(str(lead.attrs.get(k, "")) for k in ("long_name", "description"))
     named = {u for u in _UNIT_WORDS if re.search(rf"\b{u[:-1]}s?\b", words, re.IGNORECASE)}
     return lead.assign_attrs(units=named.pop()) if len(named) == 1 else lead
+
+
+def _warn_of_ones(lead: xr.DataArray, leads: Leads, init: xr.DataArray) -> None:
+    """Say that monthly leads from 1 could count the month of the start as 1: nothing tells."""
+    words = " ".join(str(lead.attrs.get(k, "")) for k in ("long_name", "description", "comment"))
+    said = lead.attrs.get("standard_name") == "forecast_period" or _ELAPSED_TEXT.search(words)
+    if said or leads.unit != "months" or leads.counting != "elapsed" or leads.counts.min() != 1:
+        return
+    starts = np.atleast_1d(init.values)
+    calendar = Calendar.of(starts, str(init.name))
+    if (calendar.encode(starts) - calendar.month_start(calendar.months(starts)) >= DAY).any():
+        return
+    warn(
+        f"lead {lead.name!r} counts months from 1 and does not say what 1 is: it is read as the "
+        "month after that of the start. If it is the month of the start pass counting='ordinal', "
+        "else counting='elapsed'.",
+        DiscoveryWarning,
+    )
 
 
 def _told_by(valid: xr.DataArray | None, init: xr.DataArray) -> Leads | None:

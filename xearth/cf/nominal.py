@@ -28,7 +28,8 @@ _SINCE = re.compile(
 _CALENDARS: Mapping[str, str] = {"360": "months", "none": "months", "360 day": "360_day"}
 # Digits of a bare number -> how many years, months and days of it are digits.
 _BARE: Mapping[int, tuple[int, ...]] = {4: (4,), 6: (4, 2), 8: (4, 2, 2), 10: (4, 2, 2, 2)}
-_YEARS = (1000, 3000)
+_YEARS = (1000, 9999)
+_NANOSECONDS = (1678, 2261)  # years that datetime64[ns] holds
 _ISO = re.compile(r"\d{4}-\d{2}(-\d{2}([T ]\d{2}(:\d{2}){0,2}(\.\d+)?Z?)?)?")
 
 
@@ -159,7 +160,9 @@ def decoded_dates(name: str, values: np.ndarray) -> np.ndarray | None:
     low, high = min(int(t[:4]) for t in texts if t), max(int(t[:4]) for t in texts if t)
     if not (_YEARS[0] <= low and high <= _YEARS[1]):
         return None
-    return np.array([_date(name, text) for text in texts], dtype="datetime64[ns]")
+    fine = _NANOSECONDS[0] <= low and high <= _NANOSECONDS[1]
+    dates = [_date(name, text) for text in texts]
+    return np.array(dates, dtype="datetime64[ns]" if fine else "datetime64[us]")
 
 
 def _spelled(name: str, texts: np.ndarray) -> np.ndarray:

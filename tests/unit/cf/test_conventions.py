@@ -11,7 +11,14 @@ import xarray as xr
 from xearth.cf.conventions import as_hindcast, count_members, open_hindcast
 from xearth.cf.nominal import decode_times
 from xearth.cf.writer import from_cf, to_cf
-from xearth.errors import AxisError, LeadError, SourceError, TimeAxisError, TimeAxisWarning
+from xearth.errors import (
+    AxisError,
+    DiscoveryWarning,
+    LeadError,
+    SourceError,
+    TimeAxisError,
+    TimeAxisWarning,
+)
 from xearth.testing.assertions import raise_if_dask_computes
 from xearth.verification.align import observations_at
 
@@ -245,7 +252,11 @@ def test_integer_float_and_duration_leads(values, attrs, counts, unit):
 
 def test_the_counting_can_be_told():
     ds = monthly(lead=("lead", [1, 2, 3], {"units": "months"}))
-    assert as_hindcast(ds).lead.values.tolist() == [1, 2, 3]
+    with pytest.warns(DiscoveryWarning, match="does not say what 1 is"):
+        assert as_hindcast(ds).lead.values.tolist() == [1, 2, 3]
+    assert as_hindcast(ds, counting="elapsed").lead.values.tolist() == [1, 2, 3]
+    said = monthly(lead=("lead", [1, 2, 3], {"units": "months", "long_name": "months after init"}))
+    assert as_hindcast(said).lead.values.tolist() == [1, 2, 3]
     assert as_hindcast(ds, counting="ordinal").lead.values.tolist() == [0, 1, 2]
     with pytest.raises(LeadError, match="midpoint"):
         as_hindcast(ds, counting="midpoint")
@@ -280,6 +291,20 @@ def test_years_alone():
     obs = xr.Dataset({"a": ("time", np.arange(10.0))}, {"time": np.arange(1950, 1960)})
     at = observations_at(hc, decode_times(obs).a)
     assert at.isel(init=0).values.tolist() == [5.0, 6.0, 7.0]
+
+
+def test_years_of_a_control_run_beyond_nanoseconds():
+    years = np.array([3014, 3023, 3045, 3061])
+    hc = as_hindcast(monthly(init=years, lead=("lead", [1, 2, 3], {"units": "years"})))
+    assert hc.valid_time.dt.year.values[3].tolist() == [3062, 3063, 3064]
+
+
+def test_middles_of_days_as_durations():
+    middles = np.array([12, 36, 60], "m8[h]")
+    ds = monthly(lead=("lead", middles))
+    assert as_hindcast(ds).lead.values.tolist() == [12, 36, 60]
+    hc = as_hindcast(ds, counting="midpoint")
+    assert (hc.lead.values.tolist(), hc.lead.units) == ([0, 1, 2], "days")
 
 
 def test_starts_without_a_date_are_left_out_and_counted():
