@@ -22,20 +22,20 @@ from golden_vectors import Result
 
 from xearth.verification import (
     accuracy_tests,
-    brier,
     categorical,
     deterministic,
     distributions,
     multivariate,
     probabilistic,
     ranks,
-    reliability,
     spatial,
 )
 from xearth.verification.align import observations_at
+from xearth.verification.brier import brier, brier_decomposition
 from xearth.verification.index_protocols import INDEX_PROTOCOLS
 from xearth.verification.pooling import pool
 from xearth.verification.protocols import EVENT_PROTOCOLS
+from xearth.verification.reliability import reliability, roc_area
 
 LIMIT = 1e-6
 
@@ -157,7 +157,7 @@ def _tail(e: Entry) -> Found:
 
 def _brier_threshold(e: Entry) -> Found:
     op = e.params.get("op", ">" if "_gt" in e.name else ">=")
-    score = brier.brier(
+    score = brier(
         *_ensemble(e),
         thresholds=e.params["thresholds"],
         op=op,
@@ -174,7 +174,7 @@ def _probabilities(e: Entry) -> tuple[xr.DataArray, xr.DataArray]:
 def _decomposition(e: Entry) -> Found:
     names = {"REL": "reliability", "RES": "resolution", "UNC": "uncertainty"}
     bins = _edges(e) if "edges" in e.params else None
-    parts = brier.brier_decomposition(*_probabilities(e), bins=bins)
+    parts = brier_decomposition(*_probabilities(e), bins=bins)
     return parts.sel(brier_component=[names[name] for name in e.params["order"]])
 
 
@@ -187,7 +187,7 @@ def _edges(e: Entry) -> Any:
 
 
 def _reliability(e: Entry) -> Found:
-    return reliability.reliability(*_probabilities(e), bins=_edges(e)).frequency
+    return reliability(*_probabilities(e), bins=_edges(e)).frequency
 
 
 def _spread_skill(e: Entry) -> Found:
@@ -490,8 +490,8 @@ RUN: tuple[tuple[str, Callable[[Entry], Found]], ...] = (
     (r"fss_(?P<border>zeropad|interior|scores_zeropad).*", _fss),
     (r"brier_decomposition.*", _decomposition),
     (r"reliability.*", _reliability),
-    (r"roc.*|auc.*", lambda e: reliability.roc_area(*_probabilities(e))),
-    (r"brier(_score)?", lambda e: brier.brier(*_probabilities(e))),
+    (r"roc.*|auc.*", lambda e: roc_area(*_probabilities(e))),
+    (r"brier(_score)?", lambda e: brier(*_probabilities(e))),
     (r"[Cc]_nino34_.*", _nino),
     (r"[Nn]ino.*", _nino_index),
     (r"sign_test_(?P<kind>walk|confidence)", _sign_test),
