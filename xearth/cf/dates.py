@@ -49,8 +49,7 @@ def undecoded(coord: xr.DataArray, name: str) -> str:
     if coord.dtype.kind in "iu" and coord.size and 0 <= int(coord.min()) <= int(coord.max()) < 9999:
         return (
             f"{found}; they may be years ({int(coord.min())} to {int(coord.max())}). Make them "
-            f"dates: obj.assign_coords({name}=[np.datetime64(f'{{y:04d}}-07-01', 'ns') "
-            f"for y in obj[{name!r}].values])."
+            "dates: ds = xearth.decode_times(ds)."
         )
     return (
         f"{found} (units {units!r}); expected datetime64 or cftime stamps. Open the file with "
