@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import xarray as xr
@@ -18,6 +18,8 @@ from ..errors import TimeAxisError
 from .clues import BARE_NAMES, STANDARD_NAMES, is_dates
 
 __all__ = ["decode_times", "decoded_dates"]
+
+Labeled = TypeVar("Labeled", xr.DataArray, xr.Dataset)
 
 _SINCE = re.compile(
     r"\s*(?P<unit>months?|mons?|(?:common_)?years?|yrs?)\s+since\s+"
@@ -33,12 +35,12 @@ _NANOSECONDS = (1678, 2261)  # years that datetime64[ns] holds
 _ISO = re.compile(r"\d{4}-\d{2}(-\d{2}([T ]\d{2}(:\d{2}){0,2}(\.\d+)?Z?)?)?")
 
 
-def decode_times(ds: xr.Dataset) -> xr.Dataset:
-    """Decode the dates of a Dataset, also those that xarray cannot read.
+def decode_times(ds: Labeled) -> Labeled:
+    """Decode the dates of a labeled object, also those that xarray cannot read.
 
     Parameters
     ----------
-    ds : Dataset
+    ds : Dataset or DataArray
         Opened with ``decode_times=False`` or decoded already. Coordinates counted in calendar
         months or years become dates (whole months by the calendar, fractions by the length of
         the month), as do bare years and ``YYYYMM``, ``YYYYMMDD`` in coordinates that are named as
@@ -46,7 +48,7 @@ def decode_times(ds: xr.Dataset) -> xr.Dataset:
 
     Returns
     -------
-    Dataset
+    same type as ``ds``
 
     Raises
     ------
@@ -60,6 +62,10 @@ def decode_times(ds: xr.Dataset) -> xr.Dataset:
     >>> decode_times(ds).S.values.astype("M8[D]").astype(str).tolist()
     ['2000-01-01', '2000-02-01']
     """
+    if isinstance(ds, xr.DataArray):
+        whole = decode_times(ds.to_dataset(name="_field"))
+        decoded: Any = whole["_field"].rename(ds.name)
+        return decoded
     found = {}
     for name, coord in ds.variables.items():
         if coord.dtype.kind not in "iufUSO" or is_dates(coord) or coord.ndim > 2:
@@ -96,6 +102,8 @@ def _decoded(name: str, variable: xr.Variable) -> xr.Variable | None:
 
 def _is_time(name: str, variable: xr.Variable) -> bool:
     said = str(variable.attrs.get("standard_name", ""))
+    if variable.attrs.get("axis") == "T":
+        return True
     if said:
         return said == "time" or STANDARD_NAMES.get(said) == "init"
     return bool(BARE_NAMES["time"].fullmatch(name) or BARE_NAMES["init"].fullmatch(name))

@@ -289,6 +289,7 @@ def test_years_alone():
     hc = as_hindcast(ds)
     assert hc.valid_time.dt.year.values[0].tolist() == [1955, 1956, 1957]
     obs = xr.Dataset({"a": ("time", np.arange(10.0))}, {"time": np.arange(1950, 1960)})
+    assert decode_times(obs.a).identical(decode_times(obs).a)
     at = observations_at(hc, decode_times(obs).a)
     assert at.isel(init=0).values.tolist() == [5.0, 6.0, 7.0]
 
