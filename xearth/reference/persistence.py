@@ -74,7 +74,9 @@ class Persistence:
         damping = np.ones((self.horizon, self.training.values.shape[1]))
         starts = self.training.starts(history, init)
         values = _forecast(self.training, damping, starts, members, seed)
-        return self.training.label(values, starts, name=self.name)
+        # without members only the normal comes from the training period
+        learned = members is not None
+        return self.training.label(values, starts, name=self.name, learned=learned)
 
 
 @dataclass(frozen=True, eq=False)

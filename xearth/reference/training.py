@@ -144,7 +144,13 @@ class Training:
         return Starts(self, history, time, axis, axis.select(init))
 
     def label(
-        self, values: Floats, starts: Starts, *, name: str, target: str | None = None
+        self,
+        values: Floats,
+        starts: Starts,
+        *,
+        name: str,
+        target: str | None = None,
+        learned: bool = True,
     ) -> xr.DataArray:
         """Give a forecast its dimensions, coordinates and attributes.
 
@@ -157,6 +163,8 @@ class Training:
             Of the forecaster.
         target : str, optional
             What is forecast where it is not the value at the step itself.
+        learned : bool
+            If anything but the normal was learned from the training period.
         """
         template = self.template
         members = values.shape[2] if values.ndim == 4 else None
@@ -166,8 +174,11 @@ class Training:
         long_name = template.attrs.get("long_name", template.name or "value")
         attrs["long_name"] = f"{long_name}, forecast by {name.replace('_', ' ')}"
         attrs["forecaster"] = name
-        attrs["training_period"] = self.period
+        if learned:
+            attrs["training_period"] = self.period
         attrs["climatology_base"] = self.base
+        if self.normal.any():  # in a form that the leak guard reads
+            attrs["xearth_climatology_base"] = self.period
         if "base_period" in template.attrs:
             attrs["base_period"] = template.attrs["base_period"]
         target = target or template.attrs.get("target")

@@ -62,7 +62,8 @@ def test_the_interface(kind):
     assert fc.valid_time.dims == ("init", "lead")
     last = fc.valid_time.isel(init=-1, lead=-1).values
     assert last == np.datetime64("1968-04-01")
-    assert fc.attrs["training_period"] == "1950-01/1964-12"
+    learned = None if kind is Persistence else "1950-01/1964-12"
+    assert fc.attrs.get("training_period") == learned
     assert fc.attrs["forecaster"] == kind.name
     assert fc.attrs["units"] == "K"
     assert fc.attrs["units_metadata"] == "temperature: difference"
@@ -437,3 +438,18 @@ def test_lim_refuses_a_lag_within_which_signs_change():
         LIM.fit(swing, horizon=2, modes=1, lag=3)
     with pytest.raises(ConfigError, match="lag"):
         LIM.fit(da, horizon=2, modes=1, lag=0)
+
+
+def test_persistence_states_a_training_period_only_where_it_learned_from_one():
+    sst = samples.open("kaplan_sst").load()
+    model = Persistence.fit(sst.sel(time=slice("1950", "1981")), horizon=2)
+    assert "training_period" not in model.forecast(sst, init="1997-06").attrs
+    with_members = model.forecast(sst, init="1997-06", members=2)
+    assert with_members.attrs["training_period"] == "1950-01/1981-12"
+
+
+def test_normals_of_absolute_fields_are_stated_for_the_leak_guard():
+    sst = samples.open("oisst").load()
+    model = Persistence.fit(sst.sel(time=slice("1982", "1989")), horizon=2)
+    fc = model.forecast(sst, init="1995-06")
+    assert fc.attrs["xearth_climatology_base"] == "1982-01/1989-12"
