@@ -11,6 +11,7 @@ that are friendly to colorblind people.
 
 from __future__ import annotations
 
+import re
 import textwrap
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,8 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#00
 
 #: How the names of the Nino indices are written.
 NINO = {"nino12": "Nino1+2", "nino3": "Nino3", "nino34": "Nino3.4", "nino4": "Nino4"}
+
+_OF_INDEX = re.compile(r" of the index (\w+) \([^)]*\)")
 
 #: Fill of cells without data.
 LAND = "#d9d9d9"
@@ -73,9 +76,12 @@ def axis_label(da: xr.DataArray) -> str:
     >>> import xarray as xr
     >>> axis_label(xr.DataArray(0.0, attrs={"long_name": "sea temperature", "units": "degC"}))
     'sea temperature (°C)'
+    >>> axis_label(xr.DataArray(0.0, attrs={"long_name": "bias of the index nino3 (5S-5N, ...)"}))
+    'bias of Nino3'
     """
     name = da.attrs.get("long_name") or da.attrs.get("standard_name") or da.name or "value"
-    name = str(name).partition(",")[0]
+    name = _OF_INDEX.sub(lambda found: f" of {NINO.get(found[1], found[1])}", str(name))
+    name = name.partition(",")[0]
     if da.name in NINO:
         name = NINO[str(da.name)] + (" anomaly" if is_difference(da.attrs) else " SST")
     units = str(da.attrs.get("units", "1"))
