@@ -24,7 +24,7 @@ from ..errors import (
 from .align import match
 from .pairs import same_terms
 
-__all__ = ["Matched", "matched", "only_variable"]
+__all__ = ["Matched", "Places", "matched", "only_variable", "with_starts"]
 
 Places = npt.NDArray[np.int64]
 
@@ -99,10 +99,15 @@ def matched(
         As :func:`~xearth.verification.pairs.same_terms` and
         :func:`~xearth.verification.align.match`.
     MissingDataError
-        The truth holds none of the valid times, or the climatology lacks one of their months.
+        The forecast is empty, the truth holds none of the valid times, or the climatology lacks
+        one of their months.
     """
-    axes = find_axes(forecast)
-    forecast, axes = _with_starts(forecast, axes)
+    if 0 in forecast.shape:
+        raise MissingDataError(
+            f"the forecast {forecast.name!r} is empty: {dict(forecast.sizes)}; expected one "
+            "of each at least."
+        )
+    forecast, axes = with_starts(forecast)
     init, lead = str(axes.init), str(axes.lead)
     truth = _like(forecast, axes, truth, "truth")
     at_cases = {init, lead} <= set(truth.dims)
@@ -134,8 +139,15 @@ def matched(
     )
 
 
-def _with_starts(forecast: xr.DataArray, axes: Axes) -> tuple[xr.DataArray, Axes]:
-    """Give a single start or lead its dimension."""
+def with_starts(forecast: xr.DataArray) -> tuple[xr.DataArray, Axes]:
+    """Give a single start or lead its dimension, and find all others.
+
+    Raises
+    ------
+    AxisError
+        No start or no lead.
+    """
+    axes = find_axes(forecast)
     for kind in ("init", "lead"):
         single = getattr(axes, kind) is None and kind in forecast.coords
         if single and forecast[kind].ndim == 0:

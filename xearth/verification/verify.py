@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict, Unpack
 
 import xarray as xr
 
 from ..cf.packing import decoded
-from ..errors import ConfigError, MissingDataError
+from ..errors import ConfigError
 from ..units import compatible, is_difference
 from .areas import Areas, areas_of, box_weights
 from .groups import Groups, groups_of
-from .matched import Matched, matched, only_variable
+from .intervals import differences, intervals
+from .leakage import guard
+from .matched import Matched, matched, only_variable, with_starts
 from .observe import Work
 from .plan import lazy_parts
 from .resolve import of_cells, rows_of
@@ -24,6 +26,14 @@ from .thresholds import read_thresholds
 __all__ = ["accumulate", "verify"]
 
 Scores = str | Score | Sequence[str | Score]
+Fields = xr.DataArray | xr.Dataset
+
+
+class Comparison(TypedDict, total=False):
+    """What :func:`verify` can say beyond the scores themselves."""
+
+    confidence: float
+    reference: Fields | Mapping[str, Fields]
 
 
 def verify(
@@ -36,6 +46,7 @@ def verify(
     regions: Any = None,
     climatology: xr.DataArray | None = None,
     thresholds: Any = None,
+    **comparison: Unpack[Comparison],
 ) -> xr.Dataset:
     """Return scores of forecasts against the truth at their valid times.
 
@@ -67,6 +78,14 @@ def verify(
         As :func:`xearth.climatology` gives it, for scores of anomalies of absolute values.
     thresholds : str, quantity, or sequence of such, optional
         Of events, with units: ``["1 mm/h", "5 mm/h"]``.
+    confidence : float, optional
+        For the interval of every score from a block bootstrap over the starts
+        (:func:`~xearth.verification.intervals.intervals`): ``..._lower`` and ``..._upper``. What
+        is lazy is computed then.
+    reference : DataArray, Dataset or mapping of names to such, optional
+        Other forecasts of the same starts, scored alike on the same pairs: ``..._difference``
+        (forecast less reference, along a dimension ``reference``), its interval, p-value and
+        verdict (:func:`~xearth.verification.intervals.differences`).
 
     Returns
     -------
@@ -89,30 +108,69 @@ def verify(
     ConfigError
         Unknown scores or groups, or fewer members than a score is defined for.
 
+    Warns
+    -----
+    LeakageWarning
+        What the attributes of forecast, truth and climatology say they have seen is judged here.
+
     Examples
     --------
     >>> from xearth.data.sources import samples
     >>> from xearth.fields.climatology import anomaly
     >>> from xearth.reference.persistence import Persistence
     >>> sst = anomaly(samples.open("oisst").load(), base=("1982", "1991"))
-    >>> fc = Persistence.fit(sst, horizon=3).forecast(sst, init=slice("1992", "1995"))
+    >>> persistence = Persistence.fit(sst.sel(time=slice(None, "1991")), horizon=3)
+    >>> fc = persistence.forecast(sst, init=slice("1992", "1995"))
     >>> skill = verify(fc, sst, ["rmse", "nino34_correlation"])
     >>> skill.rmse.values.round(2).tolist()
     [0.36, 0.49, 0.58]
     >>> skill.rmse.attrs["units"], skill.nino34_correlation.dims
     ('degC', ('lead',))
     """
-    state = accumulate(
-        forecast,
-        truth,
-        scores,
-        by=by,
-        weights=weights,
-        regions=regions,
-        climatology=climatology,
-        thresholds=thresholds,
+    unknown = [name for name in comparison if name not in Comparison.__annotations__]
+    if unknown:
+        raise ConfigError(
+            f"verify has no argument {unknown}; expected {list(Comparison.__annotations__)}."
+        )
+    options: dict[str, Any] = {
+        "by": by,
+        "weights": weights,
+        "regions": regions,
+        "climatology": climatology,
+        "thresholds": thresholds,
+    }
+    state = accumulate(forecast, truth, scores, **options)
+    confidence, reference = comparison.get("confidence"), comparison.get("reference")
+    if confidence is None and reference is None:
+        return finish(state)
+    state = state.compute()
+    found = finish(state) if confidence is None else intervals(state, confidence=confidence)
+    if reference is None:
+        return found
+    others: Mapping[str, Any] = {"reference": reference}
+    if isinstance(reference, Mapping) and not isinstance(reference, xr.Dataset):
+        others = reference
+    against = [
+        differences(
+            state, accumulate(other, truth, scores, **options), confidence=confidence or 0.95
+        )
+        for other in others.values()
+    ]
+    labels = xr.Variable("reference", list(others), {"long_name": "what is compared with"})
+    return found.merge(_along(against, labels, [score.name for score in state.scores]))
+
+
+def _along(found: list[xr.Dataset], labels: xr.Variable, scores: list[str]) -> xr.Dataset:
+    """Put differences from several references side by side, under names of their own."""
+    ends = ("", "_lower", "_upper", "_p_value", "_verdict")
+    names = {f"{score}{end}": f"{score}_difference{end}" for score in scores for end in ends}
+    return xr.concat(
+        [each.rename(names) for each in found],
+        labels,
+        coords="minimal",
+        compat="override",
+        combine_attrs="override",
     )
-    return finish(state)
 
 
 def accumulate(
@@ -147,12 +205,14 @@ def accumulate(
     >>> state.parts["error.sum"].sel(lead=1).values.ravel().tolist()
     [0.0, -1.0, -2.0]
     """
-    forecast = decoded(only_variable(forecast, "forecast"))
+    forecast, _ = with_starts(decoded(only_variable(forecast, "forecast")))
     truth = decoded(only_variable(truth, "truth"))
     names = [by] if isinstance(by, str) else list(by)
     limits = None if thresholds is None else read_thresholds(thresholds, forecast)
     rows = rows_of(scores, limits)
     pairs = matched(forecast, truth, climatology)
+    if "valid_time" in pairs.coords:
+        guard(forecast, truth, climatology=climatology)
     _check(pairs, rows, climatology)
     grid = [name for name in names if name in pairs.names[2:]]
     if len(grid) == 2:
@@ -224,5 +284,3 @@ def _check(pairs: Matched, rows: tuple[Score, ...], climatology: xr.DataArray | 
             f"{of_anomalies} are scores of anomalies, but {pairs.attrs['name']!r} is an absolute "
             "temperature. Give climatology=xearth.climatology(...), or anomalies."
         )
-    if 0 in pairs.forecast.shape:
-        raise MissingDataError(f"the forecast is empty: {dict(pairs.forecast.sizes)}.")
