@@ -13,6 +13,7 @@ import xarray as xr
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+    from typing import Unpack
 
     import torch
     from matplotlib.axes import Axes as MatplotlibAxes
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
     from .data.windows import Window
     from .fields.regions import Box
     from .reference.protocol import Forecaster
+    from .verification.verify import Comparison, Scores
 
-__all__ = ["DataArrayAccessor", "DatasetAccessor", "Plots"]
+__all__ = ["DataArrayAccessor", "DatasetAccessor", "Plots", "ScorePlots"]
 
 
 class _Accessor:
@@ -151,7 +153,12 @@ class _Accessor:
 
 @xr.register_dataset_accessor("earthformer")
 class DatasetAccessor(_Accessor):
-    """``Dataset.earthformer``: variables are channels."""
+    """``Dataset.earthformer``: variables are channels, or scores."""
+
+    @property
+    def plot(self) -> ScorePlots:
+        """Figures of scores: ``plot.skill("rmse")``, ``plot.start_months("correlation")`` ..."""
+        return ScorePlots(self._obj)
 
 
 @xr.register_dataarray_accessor("earthformer")
@@ -286,6 +293,7 @@ class DataArrayAccessor(_Accessor):
         init: Any = None,
         members: int | None = None,
         seed: int = 0,
+        starts_per_block: int | None = None,
     ) -> xr.DataArray:
         """Return forecasts from many starts, lazily; see :func:`xearth.hindcast`.
 
@@ -299,7 +307,47 @@ class DataArrayAccessor(_Accessor):
         """
         from .forecasting.hindcast import hindcast
 
-        return hindcast(self._obj, model, init=init, members=members, seed=seed)
+        blocks = starts_per_block
+        return hindcast(
+            self._obj, model, init=init, members=members, seed=seed, starts_per_block=blocks
+        )
+
+    def verify(
+        self,
+        truth: xr.DataArray,
+        scores: Scores = ("rmse",),
+        *,
+        by: str | Sequence[str] = "lead",
+        weights: Any = "area",
+        regions: Any = None,
+        climatology: xr.DataArray | None = None,
+        thresholds: Any = None,
+        **comparison: Unpack[Comparison],
+    ) -> xr.Dataset:
+        """Return scores of this forecast at its valid times; see :func:`xearth.verify`.
+
+        Examples
+        --------
+        >>> import xearth
+        >>> sst = xearth.samples.open("kaplan_sst")
+        >>> model = xearth.Persistence.fit(sst.sel(time=slice("1950", "1981")), horizon=3)
+        >>> hc = sst.earthformer.hindcast(model, init=slice("1982-01", "1983-12"))
+        >>> hc.earthformer.verify(sst, ["rmse", "nino34_correlation"]).nino34_correlation.dims
+        ('lead',)
+        """
+        from .verification.verify import verify
+
+        return verify(
+            self._obj,
+            truth,
+            scores,
+            by=by,
+            weights=weights,
+            regions=regions,
+            climatology=climatology,
+            thresholds=thresholds,
+            **comparison,
+        )
 
     @property
     def plot(self) -> Plots:
@@ -316,11 +364,17 @@ class Plots:
     def __repr__(self) -> str:
         return "figures: .maps(leads=...), .plume(obs=...)"
 
-    def maps(self, *, leads: Sequence[int] | None = None, title: str | None = None) -> Figure:
+    def maps(
+        self,
+        *,
+        leads: Sequence[int] | None = None,
+        title: str | None = None,
+        significant: xr.DataArray | None = None,
+    ) -> Figure:
         """Draw a map for each lead; see :func:`xearth.plotting.maps.maps`."""
         from .plotting.maps import maps
 
-        return maps(self._obj, leads=leads, title=title)
+        return maps(self._obj, leads=leads, title=title, significant=significant)
 
     def plume(
         self,
@@ -333,3 +387,76 @@ class Plots:
         from .plotting.plume import plume
 
         return plume(self._obj, obs, region=region, ax=ax)
+
+
+class ScorePlots:
+    """``Dataset.earthformer.plot``: figures of scores; needs matplotlib (extra ``plot``)."""
+
+    def __init__(self, scores: xr.Dataset) -> None:
+        self._scores = scores
+
+    def __repr__(self) -> str:
+        return (
+            "figures: .skill(score), .start_months(score), .reliability(), .roc(), "
+            ".rank_histogram(), .spread_skill(), .spread_skill_bins(), .performance()"
+        )
+
+    def skill(
+        self, score: str = "correlation", *, ax: MatplotlibAxes | None = None
+    ) -> MatplotlibAxes:
+        """Draw a score by lead; see :func:`xearth.plotting.skill.skill`."""
+        from .plotting.skill import skill
+
+        return skill(self._scores, score, ax=ax)
+
+    def start_months(
+        self,
+        score: str = "correlation",
+        *,
+        distinguishable: xr.DataArray | None = None,
+        ax: MatplotlibAxes | None = None,
+    ) -> MatplotlibAxes:
+        """Draw a score by start month and lead; see :func:`~xearth.plotting.start_months`."""
+        from .plotting.start_months import start_months
+
+        return start_months(self._scores, score, distinguishable=distinguishable, ax=ax)
+
+    def reliability(self, *, title: str | None = None) -> Figure:
+        """Draw a reliability diagram; see :func:`xearth.plotting.reliability`."""
+        from .plotting.probabilities import reliability
+
+        return reliability(self._scores, title=title)
+
+    def roc(self, *, ax: MatplotlibAxes | None = None) -> MatplotlibAxes:
+        """Draw hit rate against false alarm rate; see :func:`xearth.plotting.roc`."""
+        from .plotting.probabilities import roc
+
+        return roc(self._scores, ax=ax)
+
+    def rank_histogram(
+        self, *, n: Any = None, confidence: float = 0.95, ax: MatplotlibAxes | None = None
+    ) -> MatplotlibAxes:
+        """Draw the ranks of the truth; see :func:`xearth.plotting.rank_histogram`."""
+        from .plotting.ensembles import rank_histogram
+
+        return rank_histogram(self._scores, n=n, confidence=confidence, ax=ax)
+
+    def spread_skill(self, *, ax: MatplotlibAxes | None = None) -> MatplotlibAxes:
+        """Draw spread and error by lead; see :func:`xearth.plotting.spread_skill`."""
+        from .plotting.ensembles import spread_skill
+
+        return spread_skill(self._scores, ax=ax)
+
+    def spread_skill_bins(
+        self, *, bins: int = 8, ax: MatplotlibAxes | None = None
+    ) -> MatplotlibAxes:
+        """Draw the error by size of the spread; see :func:`xearth.plotting.spread_skill_bins`."""
+        from .plotting.ensembles import spread_skill_bins
+
+        return spread_skill_bins(self._scores, bins=bins, ax=ax)
+
+    def performance(self, *, ax: MatplotlibAxes | None = None) -> MatplotlibAxes:
+        """Draw detection against success ratio; see :func:`xearth.plotting.performance`."""
+        from .plotting.performance import performance
+
+        return performance(self._scores, ax=ax)

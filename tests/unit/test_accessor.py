@@ -118,3 +118,21 @@ def test_import_registers_without_torch():
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_figures_of_scores():
+    """Each figure is reached from the scores that it draws."""
+    from matplotlib import pyplot as plt
+
+    leads = xr.Variable("lead", [1, 2, 3], {"units": "months"})
+    scores = xr.Dataset({"rmse": ("lead", [0.2, 0.4, 0.5])}, {"lead": leads})
+    assert "skill" in repr(scores.earthformer.plot)
+    ax = scores.earthformer.plot.skill("rmse")
+    assert ax.lines[0].get_ydata().tolist() == [0.2, 0.4, 0.5]
+    table = xr.Dataset(
+        {"correlation": (("month", "lead"), np.eye(12, 3))},
+        {"month": np.arange(1, 13), "lead": leads},
+    )
+    drawn = table.earthformer.plot.start_months().collections[0].get_array()
+    assert drawn.reshape(12, 3).tolist() == np.eye(12, 3).tolist()
+    plt.close("all")
