@@ -33,6 +33,7 @@ __all__ = ["hindcast"]
 
 BLOCK_BYTES = 128 * 2**20  # of one block, unless a single start is larger
 BLOCK_STARTS = 16
+_TRAINED_BASE = "mean of the training period "  # as reference forecasters say it
 
 
 def hindcast(
@@ -218,8 +219,9 @@ def _seen(forecaster: Any, attrs: dict[str, Any]) -> Provenance:
         found["normalization_period"] = told.normalization_period or training
         if forecaster.width != 1.0:  # chosen where the epochs were
             found["calibration_period"] = told.calibration_period or told.validation_period
-    if "training period" in str(attrs.get("climatology_base", "")):
-        found["climatology_base"] = training
+    base = str(attrs.get("climatology_base", ""))
+    if told.climatology_base is None and base.startswith(_TRAINED_BASE):
+        found["climatology_base"] = base.removeprefix(_TRAINED_BASE)
     return dataclasses.replace(told, **found)
 
 

@@ -11,7 +11,8 @@ A process that is killed leaves a block without its file in ``done``, and that b
 When all are there, the metadata are consolidated and ``store`` is renamed to ``NAME.zarr``: who
 finds a store under that name finds all of it. Nothing in it depends on the clock or on how often
 the writing was taken up, so the store is the same byte for byte. Blocks survive the death of all
-processes; after a power failure write anew (``resume=False``).
+processes; after a power failure write anew (``resume=False``). One writer at a time: a second one
+writes the same bytes, so it does no harm, but it may stop with an error.
 """
 
 from __future__ import annotations
@@ -238,7 +239,7 @@ class _Work:
         _discard(self.folder)
         (self.folder / "done").mkdir(parents=True)
         template = self.laid.assign_attrs({REQUEST: json.dumps(self.request, sort_keys=True)})
-        template.to_zarr(self.store, compute=False, mode="w-", consolidated=False)
+        template.to_zarr(self.store, compute=False, mode="w-", consolidated=False, zarr_format=3)
         _write_text(note, json.dumps(self.request, sort_keys=True))
 
     def run(self, *, progress: bool) -> None:

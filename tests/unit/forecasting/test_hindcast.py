@@ -247,8 +247,10 @@ def test_what_the_forecaster_has_seen_is_in_the_attributes(sst, field, forecaste
     assert (attrs["xearth_history"], attrs["xearth_horizon"], attrs["xearth_seed"]) == (3, 2, 4)
     absolute = sst.assign_attrs(units_metadata="temperature: on_scale")
     del absolute.attrs["base_period"]
-    model = Persistence.fit(absolute.sel(time=slice("1960", "1981")), horizon=2)
-    attrs = hindcast(absolute, model).attrs
+    train = absolute.sel(time=slice("1960", "1981"))
+    attrs = hindcast(absolute, Persistence.fit(train, horizon=2)).attrs
+    assert attrs["xearth_climatology_base"] == "1960-01/1981-12"
+    attrs = hindcast(absolute, DampedPersistence.fit(train, horizon=2)).attrs
     assert attrs["xearth_climatology_base"] == attrs["xearth_training_period"] == "1960-01/1981-12"
 
 
