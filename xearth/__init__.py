@@ -22,6 +22,7 @@ from .accessor import DataArrayAccessor, DatasetAccessor
 from .errors import XearthError, XearthWarning
 
 if TYPE_CHECKING:
+    from .cf.conventions import as_hindcast, open_hindcast
     from .cf.discover import Axes, discover
     from .cf.writer import from_cf, to_cf
     from .data.grid import Grid
@@ -30,12 +31,14 @@ if TYPE_CHECKING:
     from .data.windows import Window
     from .fields.climatology import anomaly, climatology
     from .fields.regions import NINO3, NINO4, NINO12, NINO34, TROPICS, Box, box_mean
+    from .forecasting.calibrate import EMOS, EnsembleDressing
     from .forecasting.firstguess import LinearGuess
     from .forecasting.fit import fit
     from .forecasting.forecaster import NetworkForecaster, forecast
     from .forecasting.hindcast import hindcast
     from .forecasting.io import load
     from .forecasting.recipe import Recipe
+    from .forecasting.store import write_hindcast
     from .models.config import EarthformerConfig
     from .models.earthformer import Earthformer
     from .models.heads import LowRankGaussian, Point
@@ -49,11 +52,13 @@ if TYPE_CHECKING:
     from .verification.indices import nino_index, relative_nino34, running_mean
     from .verification.probabilistic import crps_ensemble, spread, spread_skill_ratio
     from .verification.skill import skill_by_lead
+    from .verification.verify import accumulate, verify
 
 __version__ = "0.1.0"
 
 # Where each public name lives; a test keeps this equal to the imports above.
 _HOMES = {
+    "cf.conventions": ("as_hindcast", "open_hindcast"),
     "cf.discover": ("Axes", "discover"),
     "cf.writer": ("from_cf", "to_cf"),
     "data.grid": ("Grid",),
@@ -61,12 +66,14 @@ _HOMES = {
     "data.windows": ("Window",),
     "fields.climatology": ("anomaly", "climatology"),
     "fields.regions": ("NINO3", "NINO4", "NINO12", "NINO34", "TROPICS", "Box", "box_mean"),
+    "forecasting.calibrate": ("EMOS", "EnsembleDressing"),
     "forecasting.firstguess": ("LinearGuess",),
     "forecasting.fit": ("fit",),
     "forecasting.forecaster": ("NetworkForecaster", "forecast"),
     "forecasting.hindcast": ("hindcast",),
     "forecasting.io": ("load",),
     "forecasting.recipe": ("Recipe",),
+    "forecasting.store": ("write_hindcast",),
     "models.config": ("EarthformerConfig",),
     "models.earthformer": ("Earthformer",),
     "models.heads": ("LowRankGaussian", "Point"),
@@ -80,10 +87,12 @@ _HOMES = {
     "verification.indices": ("nino_index", "relative_nino34", "running_mean"),
     "verification.probabilistic": ("crps_ensemble", "spread", "spread_skill_ratio"),
     "verification.skill": ("skill_by_lead",),
+    "verification.verify": ("accumulate", "verify"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "EMOS",
     "LIM",
     "NINO3",
     "NINO4",
@@ -98,6 +107,7 @@ __all__ = [
     "DatasetAccessor",
     "Earthformer",
     "EarthformerConfig",
+    "EnsembleDressing",
     "Grid",
     "LinearGuess",
     "LowRankGaussian",
@@ -111,7 +121,9 @@ __all__ = [
     "Window",
     "XearthError",
     "XearthWarning",
+    "accumulate",
     "anomaly",
+    "as_hindcast",
     "bias",
     "box_mean",
     "climatology",
@@ -127,6 +139,7 @@ __all__ = [
     "mae",
     "nino_index",
     "observations_at",
+    "open_hindcast",
     "relative_nino34",
     "rmse",
     "running_mean",
@@ -135,6 +148,8 @@ __all__ = [
     "spread",
     "spread_skill_ratio",
     "to_cf",
+    "verify",
+    "write_hindcast",
 ]
 
 
