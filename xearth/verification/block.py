@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .kernels import GROUP, EnsembleParts, ensemble_parts, gini
-from .sorting import sort_members, sorted_rows
+from .sorting import Engine, sort_members, sorted_rows
 
 __all__ = ["Array", "Block", "Room"]
 
@@ -46,6 +46,8 @@ class Block:
         What anomalies are taken from; without it the values are anomalies already.
     room : Room, optional
         Arrays to be written over again and again; by default new ones are made.
+    engine : {"numpy", "numba"}
+        What works out the parts of an ensemble; the numbers are the same.
 
     Examples
     --------
@@ -59,16 +61,17 @@ class Block:
     truth: Array
     climatology: Array | None = None
     room: Room | None = None
+    engine: Engine = "numpy"
 
     def cells(self, chosen: Array) -> Block:
         """Return the block at some of its cells."""
         base = None if self.climatology is None else self.climatology[:, chosen]
-        return Block(self.members[:, :, chosen], self.truth[:, chosen], base)
+        return Block(self.members[:, :, chosen], self.truth[:, chosen], base, engine=self.engine)
 
     def cases(self, chosen: Array) -> Block:
         """Return some of the cases of the block."""
         base = None if self.climatology is None else self.climatology[chosen]
-        return Block(self.members[:, chosen], self.truth[chosen], base)
+        return Block(self.members[:, chosen], self.truth[chosen], base, engine=self.engine)
 
     @cached_property
     def deviation(self) -> Array:
@@ -119,6 +122,8 @@ class Block:
     @cached_property
     def variance(self) -> Array:
         """Variance of the members, divisor M - 1 (n, S); 0 where fewer than two are known."""
+        if self.engine == "numba":
+            return self._compiled.variance
         work = self._buffer[:-1]
         np.subtract(self.deviation, self._mean.astype(work.dtype), out=work)
         total = self._sum(np.multiply(work, work, out=work), "variance")
@@ -128,6 +133,8 @@ class Block:
     @cached_property
     def absolute(self) -> Array:
         """Mean distance of the members from the truth (n, S), 0 where not valid."""
+        if self.engine == "numba":
+            return self._compiled.absolute
         work = np.absolute(self.deviation, out=self._buffer[:-1])
         total = self._sum(work, "absolute")
         total /= len(work)
@@ -136,6 +143,8 @@ class Block:
     @cached_property
     def gini(self) -> Array:
         """Sum of the distances of all pairs of members (n, S)."""
+        if self.engine == "numba":
+            return self._compiled.gini
         buffer = self._buffer
         buffer[:-1] = self.deviation
         flat = buffer.reshape(len(buffer), -1)
@@ -165,6 +174,11 @@ class Block:
         total = self._sum(self.deviation, "mean")
         total /= len(self.deviation)
         return total
+
+    @cached_property
+    def _compiled(self) -> EnsembleParts:
+        """All parts of an ensemble in one sweep."""
+        return ensemble_parts(self.deviation, engine=self.engine)
 
     @cached_property
     def _buffer(self) -> Array:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .block import Array, Block, Room
-from .sorting import block_points
+from .sorting import Engine, block_points
 from .statistics import Parts, Statistic
 
 __all__ = ["Observed", "Rows", "Work", "add_cells", "observe"]
@@ -39,10 +39,13 @@ class Work:
         For each set of weights, by its name, the statistics kept for each start and lead.
     cells : tuple of Statistic
         The statistics kept for each cell.
+    engine : {"numpy", "numba"}
+        What works out the parts of ensembles.
     """
 
     cases: Mapping[str, tuple[Statistic, ...]]
     cells: tuple[Statistic, ...] = ()
+    engine: Engine = "numpy"
 
 
 @dataclass(eq=False)
@@ -125,7 +128,7 @@ def _observe(
             area: {s.name: [] for s in statistics} for area, statistics in work.cases.items()
         }
         for cut in cuts:
-            block, cells = _block(members, *fields, cut)
+            block, cells = _block(members, fields, cut, work.engine)
             for area, statistics in work.cases.items():
                 inside = weights[area][:, cut[2]].reshape(len(weights[area]), -1)
                 inside = inside if cells is None else np.take(inside, cells, axis=1)
@@ -168,13 +171,14 @@ def _cuts(members: Sequence[Array]) -> Iterator[list[Cut]]:
 
 
 def _block(
-    members: Sequence[Array], truth: Rows, climatology: Rows | None, cut: Cut
+    members: Sequence[Array], fields: tuple[Rows, Rows | None], cut: Cut, engine: Engine
 ) -> tuple[Block, npt.NDArray[np.int64] | None]:
     """Return the piece of a cut, and the cells it holds if not all.
 
     Cells that never have a truth, such as land, are left out. A missing climatology is taken as
     a missing truth, so that all scores count the same points.
     """
+    truth, climatology = fields
     known, base = truth.take(cut), None
     absent = np.isnan(known)
     if climatology is not None:
@@ -189,12 +193,12 @@ def _block(
         flat = flat.astype(np.float32 if flat.dtype == np.float16 else np.float64)
     gaps = absent[0] if len(absent) == 1 else absent.all(axis=0)
     if gaps.sum() <= GAPS * gaps.size:
-        return Block(flat, known, base, _ROOM), None
+        return Block(flat, known, base, _ROOM, engine), None
     cells = np.flatnonzero(~gaps)
     base = None if base is None else np.take(base, cells, axis=1)
     inside = _ROOM.take("inside", (*flat.shape[:2], cells.size), flat.dtype)
     np.take(flat, cells, axis=2, out=inside, mode="clip")
-    return Block(inside, np.take(known, cells, axis=1), base, _ROOM), cells
+    return Block(inside, np.take(known, cells, axis=1), base, _ROOM, engine), cells
 
 
 def _near(block: Block, weights: Array, area: str) -> tuple[Block, Array]:

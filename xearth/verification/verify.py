@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypedDict, Unpack
 
 import xarray as xr
@@ -20,6 +20,7 @@ from .plan import lazy_parts
 from .resolve import of_cells, rows_of
 from .results import finish
 from .score import Score
+from .sorting import Engine, compiled
 from .state import State, part_name, statistics_by_area
 from .thresholds import read_thresholds
 
@@ -29,7 +30,13 @@ Scores = str | Score | Sequence[str | Score]
 Fields = xr.DataArray | xr.Dataset
 
 
-class Comparison(TypedDict, total=False):
+class Options(TypedDict, total=False):
+    """How the scores are worked out."""
+
+    engine: Engine
+
+
+class Comparison(Options, total=False):
     """What :func:`verify` can say beyond the scores themselves."""
 
     confidence: float
@@ -86,6 +93,9 @@ def verify(
         Other forecasts of the same starts, scored alike on the same pairs: ``..._difference``
         (forecast less reference, along a dimension ``reference``), its interval, p-value and
         verdict (:func:`~xearth.verification.intervals.differences`).
+    engine : {"numpy", "numba"}, optional
+        "numba" works the parts of ensembles out several times faster, to the same numbers; it
+        needs the extra ``fast``.
 
     Returns
     -------
@@ -127,17 +137,14 @@ def verify(
     >>> skill.rmse.attrs["units"], skill.nino34_correlation.dims
     ('degC', ('lead',))
     """
-    unknown = [name for name in comparison if name not in Comparison.__annotations__]
-    if unknown:
-        raise ConfigError(
-            f"verify has no argument {unknown}; expected {list(Comparison.__annotations__)}."
-        )
+    _check_names("verify", comparison, ("confidence", "reference", "engine"))
     options: dict[str, Any] = {
         "by": by,
         "weights": weights,
         "regions": regions,
         "climatology": climatology,
         "thresholds": thresholds,
+        "engine": comparison.get("engine", "numpy"),
     }
     state = accumulate(forecast, truth, scores, **options)
     confidence, reference = comparison.get("confidence"), comparison.get("reference")
@@ -183,6 +190,7 @@ def accumulate(
     regions: Any = None,
     climatology: xr.DataArray | None = None,
     thresholds: Any = None,
+    **options: Unpack[Options],
 ) -> State:
     """Return what :func:`verify` finishes, to be written, or added to that of other starts.
 
@@ -205,6 +213,9 @@ def accumulate(
     >>> state.parts["error.sum"].sel(lead=1).values.ravel().tolist()
     [0.0, -1.0, -2.0]
     """
+    _check_names("accumulate", options, ("engine",))
+    engine = options.get("engine", "numpy")
+    compiled(engine)
     forecast, _ = with_starts(decoded(only_variable(forecast, "forecast")))
     truth = decoded(only_variable(truth, "truth"))
     names = [by] if isinstance(by, str) else list(by)
@@ -226,20 +237,31 @@ def accumulate(
         raise ConfigError("by='region' needs regions={name: Box or mask}; found none with names.")
     cases = [name for name in names if name not in (*grid, "region")]
     groups = groups_of(cases, pairs.coords, pairs.names[:2])
-    state = State(rows, _parts(pairs, rows, areas, groups, names))
+    lazy_state = State(rows, _parts(pairs, rows, areas, groups, (names, engine)))
     lazy = any(v.chunks is not None for v in (pairs.forecast, pairs.truth))
-    return state if lazy else state.compute()
+    return lazy_state if lazy else lazy_state.compute()
+
+
+def _check_names(what: str, given: Iterable[str], known: tuple[str, ...]) -> None:
+    unknown = [name for name in given if name not in known]
+    if unknown:
+        raise ConfigError(f"{what} has no argument {unknown}; besides its own it knows {known}.")
 
 
 def _parts(
-    pairs: Matched, rows: tuple[Score, ...], areas: Areas, groups: Groups, by: list[str]
+    pairs: Matched,
+    rows: tuple[Score, ...],
+    areas: Areas,
+    groups: Groups,
+    how: tuple[list[str], Engine],
 ) -> xr.Dataset:
     """Return the labeled parts of all statistics."""
+    by, engine = how
     statistics = statistics_by_area(rows)
     cells = statistics.pop("cells", ())
     weights = {"": areas.weights}
     weights |= {s.box.name: box_weights(pairs.grid, s.box)[None] for s in rows if s.box}
-    lazy = lazy_parts(pairs, Work(statistics, cells), weights, groups)
+    lazy = lazy_parts(pairs, Work(statistics, cells, engine), weights, groups)
     init, lead, y, x = pairs.names
     region = areas.dim or "region"
     leading = {area: [init, lead, "box" if area else region] for area in statistics}

@@ -418,3 +418,14 @@ def test_intervals_and_references(forecast: xr.DataArray, truth: xr.DataArray) -
     np.testing.assert_allclose(alone.rmse_difference[0], difference)
     with pytest.raises(ConfigError, match="no argument"):
         verify(mean, truth, ["rmse"], confidance=0.9)
+
+
+def test_compiled_gives_the_same(forecast: xr.DataArray, truth: xr.DataArray) -> None:
+    pytest.importorskip("numba")
+    names = [*SCORES, *ENSEMBLE]
+    for kind in ("float64", "float32"):
+        f, o = forecast.astype(kind), truth.astype(kind)
+        found = verify(f.chunk(init=2), o, names, engine="numba").compute()
+        xr.testing.assert_allclose(found, verify(f, o, names), rtol=1e-12)
+    with pytest.raises(ConfigError, match="engine"):
+        verify(forecast, truth, names, engine="fortran")
