@@ -22,8 +22,9 @@ from .accessor import DataArrayAccessor, DatasetAccessor
 from .errors import XearthError, XearthWarning
 
 if TYPE_CHECKING:
-    from .cf.conventions import as_hindcast, open_hindcast
+    from .cf.conventions import as_hindcast, count_members, open_hindcast
     from .cf.discover import Axes, discover
+    from .cf.nominal import decode_times
     from .cf.writer import from_cf, to_cf
     from .data.grid import Grid
     from .data.normalize import Normalizer
@@ -58,8 +59,9 @@ __version__ = "0.1.0"
 
 # Where each public name lives; a test keeps this equal to the imports above.
 _HOMES = {
-    "cf.conventions": ("as_hindcast", "open_hindcast"),
+    "cf.conventions": ("as_hindcast", "count_members", "open_hindcast"),
     "cf.discover": ("Axes", "discover"),
+    "cf.nominal": ("decode_times",),
     "cf.writer": ("from_cf", "to_cf"),
     "data.grid": ("Grid",),
     "data.normalize": ("Normalizer",),
@@ -128,7 +130,9 @@ __all__ = [
     "box_mean",
     "climatology",
     "correlation",
+    "count_members",
     "crps_ensemble",
+    "decode_times",
     "discover",
     "errors",
     "fit",

@@ -185,6 +185,6 @@ def _on_grid(grid: xr.DataArray, array: xr.DataArray, what: str) -> npt.NDArray[
                 f"{what} has other labels along {name!r} than the forecast: {array.sizes[name]} "
                 f"against {grid.sizes[name]}. Put it on the grid of the forecast."
             )
-    bare = array.reset_coords(drop=True).drop_vars(list(array.coords))
+    bare = array.drop_vars(list(array.coords))
     sizes = {name: grid.sizes[name] for name in grid.dims if name not in bare.dims}
     return np.asarray(bare.expand_dims(sizes).transpose(*grid.dims).values)
