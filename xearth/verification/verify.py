@@ -220,8 +220,9 @@ def accumulate(
     truth = decoded(only_variable(truth, "truth"))
     names = [by] if isinstance(by, str) else list(by)
     limits = None if thresholds is None else read_thresholds(thresholds, forecast)
-    rows = rows_of(scores, limits)
     pairs = matched(forecast, truth, climatology)
+    members = pairs.forecast.shape[2] if pairs.is_ensemble else 0
+    rows = rows_of(scores, limits, members=members)
     if "valid_time" in pairs.coords:
         guard(forecast, truth, climatology=climatology)
     _check(pairs, rows, climatology)
