@@ -12,8 +12,8 @@ import warnings
 import matplotlib.pyplot as plt
 
 import xearth
-from xearth import plotting
-from xearth.verification import observations_at, rank_histogram, verify
+from xearth import observations_at, plotting, verify
+from xearth.verification import rank_histogram
 
 sst = xearth.samples.open("kaplan_sst").load()
 starts = sst.time.sel(time=slice("1982-01", "2002-05")).values[::2]

@@ -9,10 +9,8 @@ labeled as the SubX archive labels them. Nothing is renamed by hand.
 import matplotlib.pyplot as plt
 
 import xearth
-from xearth import plotting
-from xearth.cf.conventions import as_hindcast
-from xearth.forecasting.calibrate import EMOS
-from xearth.verification import observations_at, rank_histogram, reliability, verify
+from xearth import EMOS, as_hindcast, observations_at, plotting, verify
+from xearth.verification import rank_histogram, reliability
 
 raw = xearth.samples.open("geos_rmm1")
 observed = xearth.samples.open("rmm").rmm1
