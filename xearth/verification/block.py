@@ -90,6 +90,8 @@ class Block:
     @cached_property
     def complete(self) -> bool:
         """If every member and the truth are known at every point."""
+        if self.engine == "numba":
+            return isinstance(self._compiled.count, int)
         return not np.isnan(self._mean).any()
 
     @cached_property
@@ -102,6 +104,8 @@ class Block:
         """Number of known members (n, S), 0 without a truth."""
         if self.complete:
             return np.broadcast_to(np.int64(len(self.members)), self.truth.shape)
+        if self.engine == "numba":
+            return np.asarray(self._compiled.count)
         return np.asarray(self.known.sum(axis=0))
 
     @cached_property
@@ -117,6 +121,8 @@ class Block:
     @cached_property
     def mean_error(self) -> Array:
         """Ensemble mean minus truth (n, S), 0 where not valid."""
+        if self.engine == "numba":
+            return self._compiled.mean
         return self._mean if self.complete else self._with_gaps(self._mean.copy(), "mean")
 
     @cached_property

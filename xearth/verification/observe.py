@@ -186,19 +186,26 @@ def _block(
         unknown = np.isnan(base) & ~absent
         if unknown.any():
             known, absent = np.where(unknown, np.nan, known), absent | unknown
-    parts = [np.moveaxis(part[cut[0], cut[1], :, cut[2]], 2, 0) for part in members]
-    piece = parts[0] if len(parts) == 1 else np.concatenate(parts)
-    flat = piece.reshape(len(piece), len(known), -1)
-    if flat.dtype not in (np.float32, np.float64):
-        flat = flat.astype(np.float32 if flat.dtype == np.float16 else np.float64)
     gaps = absent[0] if len(absent) == 1 else absent.all(axis=0)
-    if gaps.sum() <= GAPS * gaps.size:
-        return Block(flat, known, base, _ROOM, engine), None
-    cells = np.flatnonzero(~gaps)
-    base = None if base is None else np.take(base, cells, axis=1)
-    inside = _ROOM.take("inside", (*flat.shape[:2], cells.size), flat.dtype)
-    np.take(flat, cells, axis=2, out=inside, mode="clip")
-    return Block(inside, np.take(known, cells, axis=1), base, _ROOM, engine), cells
+    cells = np.flatnonzero(~gaps) if gaps.sum() > GAPS * gaps.size else None
+    if cells is not None:
+        known = np.take(known, cells, axis=1)
+        base = None if base is None else np.take(base, cells, axis=1)
+    parts = [_flat(part[cut[0], cut[1], :, cut[2]], cells, k) for k, part in enumerate(members)]
+    piece = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    if piece.dtype not in (np.float32, np.float64):
+        piece = piece.astype(np.float32 if piece.dtype == np.float16 else np.float64)
+    return Block(piece, known, base, _ROOM, engine), cells
+
+
+def _flat(part: Array, cells: npt.NDArray[np.int64] | None, k: int) -> Array:
+    """Return members (m, n, S) of a part (I, L, m, rows, X), some of its cells only."""
+    inits, leads, count = part.shape[:3]
+    flat = part.reshape(inits * leads, count, -1)
+    if cells is not None:
+        inside = _ROOM.take(f"inside {k}", (*flat.shape[:2], cells.size), flat.dtype)
+        flat = np.take(flat, cells, axis=2, out=inside, mode="clip")
+    return np.moveaxis(flat, 1, 0)
 
 
 def _near(block: Block, weights: Array, area: str) -> tuple[Block, Array]:
