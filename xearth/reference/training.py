@@ -62,8 +62,17 @@ class Training:
     normal: Floats
 
     @classmethod
-    def of(cls, train: xr.DataArray, *, horizon: int) -> Training:
+    def of(cls, train: xr.DataArray, *, horizon: int, anomalies: bool = False) -> Training:
         """Read the training data.
+
+        Parameters
+        ----------
+        train : DataArray
+            (time, ...).
+        horizon : int
+            Number of leads.
+        anomalies : bool
+            The data are anomalies even where no attribute says so, so nothing is removed.
 
         Raises
         ------
@@ -98,7 +107,10 @@ class Training:
             axis.step.months or 0 if axis.step else 0
         )
         months = months % 12
-        normal = _normal(values, months, train, monthly=bool(axis.step and axis.step.months))
+        if anomalies:
+            normal = np.zeros((1, values.shape[1]))
+        else:
+            normal = _normal(values, months, train, monthly=bool(axis.step and axis.step.months))
         values -= normal[months % len(normal)]
         template = _template(train, time)
         return cls(time, template, axis, values, months, normal)
