@@ -14,7 +14,14 @@ from typing import Any
 from ..errors import UnitsError
 from ..units import cf_format, compatible, parse
 
-__all__ = ["anomaly_attrs", "append_history", "index_attrs", "score_attrs", "temperature_metadata"]
+__all__ = [
+    "anomaly_attrs",
+    "append_history",
+    "index_attrs",
+    "origin_attrs",
+    "score_attrs",
+    "temperature_metadata",
+]
 
 # Standard names of anomalies that the CF table has, by the name of the field.
 ANOMALY_NAMES: Mapping[str, str] = {
@@ -28,6 +35,7 @@ ANOMALY_NAMES: Mapping[str, str] = {
 }
 
 _KEPT = ("grid_mapping", "cell_measures")
+_ORIGIN = ("forecaster", "training_period", "validation_period", "target")
 
 
 def temperature_metadata(units: str | None, kind: str) -> dict[str, str]:
@@ -55,6 +63,19 @@ def temperature_metadata(units: str | None, kind: str) -> dict[str, str]:
         return {"units_metadata": f"temperature: {kind}"} if compatible(units, "K") else {}
     except UnitsError:
         return {}
+
+
+def origin_attrs(attrs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what tells where a forecast comes from and what it has seen.
+
+    What is derived from a forecast has seen the same.
+
+    Examples
+    --------
+    >>> origin_attrs({"units": "K", "xearth_training_period": "1856-01/1981-12"})
+    {'xearth_training_period': '1856-01/1981-12'}
+    """
+    return {k: v for k, v in attrs.items() if k in _ORIGIN or k.startswith("xearth_")}
 
 
 def anomaly_attrs(attrs: Mapping[str, Any], base: str) -> dict[str, Any]:
@@ -87,6 +108,8 @@ def anomaly_attrs(attrs: Mapping[str, Any], base: str) -> dict[str, Any]:
     label = str(attrs.get("long_name", name.replace("_", " ") or "field"))
     found["long_name"] = label if "anomaly" in label.lower() else f"{label} anomaly"
     found["comment"] = f"Anomaly from the climatology of {base}."
+    found |= origin_attrs(attrs)
+    found.pop("xearth_climatology_base", None)  # the base is another one now
     return found | temperature_metadata(units, "difference")
 
 
@@ -109,7 +132,7 @@ def index_attrs(attrs: Mapping[str, Any], long_name: str) -> dict[str, Any]:
     found = {k: attrs[k] for k in keep if k in attrs}
     rest = re.sub(r"area: \w+(?: where \w+)?", "", str(attrs.get("cell_methods", "")))
     methods = " ".join([*rest.split(), "area: mean"])
-    return {**found, "long_name": long_name, "cell_methods": methods}
+    return {**found, "long_name": long_name, "cell_methods": methods, **origin_attrs(attrs)}
 
 
 def score_attrs(

@@ -296,9 +296,8 @@ def _mean(da: xr.DataArray, weights: xr.DataArray, box: Box) -> xr.DataArray:
         )
     name = da.attrs.get("long_name", da.name or "value")
     mean.attrs = index_attrs(da.attrs, f"{name}, mean over {box}")
-    for key in ("base_period", "target"):
-        if key in da.attrs:
-            mean.attrs[key] = da.attrs[key]
+    if "base_period" in da.attrs:
+        mean.attrs["base_period"] = da.attrs["base_period"]
     if weights.attrs["coverage"] < 1 - _SLIVER:
         mean.attrs["comment"] = f"The grid covers {weights.attrs['coverage']:.1%} of the box."
     return mean.rename(da.name)

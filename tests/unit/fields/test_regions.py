@@ -317,3 +317,19 @@ def test_a_region_across_the_dateline_stored_sorted_is_the_same_region():
     for box in (NINO34, NINO4):  # Nino4 lies on both sides
         xr.testing.assert_allclose(box_mean(turned, box), box_mean(sst, box), rtol=1e-12)
     xr.testing.assert_allclose(cell_area(turned).sum(), cell_area(sst).sum(), rtol=1e-12)
+
+
+def test_an_index_has_seen_what_its_field_has_seen():
+    lat, lon = np.arange(-10.0, 11.0, 5.0), np.arange(180.0, 251.0, 5.0)
+    field = xr.DataArray(
+        np.ones((lat.size, lon.size)),
+        {
+            "lat": ("lat", lat, {"units": "degrees_north"}),
+            "lon": ("lon", lon, {"units": "degrees_east"}),
+        },
+        ("lat", "lon"),
+        attrs={"units": "K", "xearth_training_period": "1856-01/1981-12", "forecaster": "lim"},
+    )
+    index = box_mean(field, NINO34)
+    assert index.attrs["xearth_training_period"] == "1856-01/1981-12"
+    assert index.attrs["forecaster"] == "lim"
