@@ -33,8 +33,8 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from ..cf.discover import discover
 from ..errors import ConfigError, MissingDataError
+from .eofs import Eofs
 from .training import Floats, Starts, Training, normal_draws
 
 __all__ = ["LIM"]
@@ -46,24 +46,13 @@ class LIM:
 
     Attributes
     ----------
-    training : Training
+    eofs : Eofs
+        Space of the states, with the training data.
     horizon : int
-    smoothing : int
-        Length of the trailing mean that is the state *and the target* of the forecasts.
-    valid : ndarray (P,) of bool
-        Cells that are never missing in training; the others are missing in the forecasts.
-    mean : ndarray (P_valid,)
-        Mean of the smoothed anomalies over the training period.
-    patterns : ndarray (K, P_valid)
-        EOFs divided by the weights: amplitudes times these are anomalies.
-    projections : ndarray (P_valid, K)
-        EOFs times the weights: anomalies times these are amplitudes.
     green : ndarray (K, K)
         Green function of one step, G.
     noise : ndarray (K, K)
         A square root of Q.
-    unresolved : ndarray (R, P_valid)
-        A square root of the covariance of what the EOFs leave out.
 
     Examples
     --------
@@ -75,22 +64,16 @@ class LIM:
     (('init', 'lead', 'lat', 'lon'), 'trailing mean over 3 steps', '1856-01/1981-12')
     """
 
-    training: Training
+    eofs: Eofs
     horizon: int
-    smoothing: int
-    valid: npt.NDArray[np.bool_]
-    mean: Floats
-    patterns: Floats
-    projections: Floats
     green: Floats
     noise: Floats
-    unresolved: Floats
     name: ClassVar[str] = "lim"
 
     @property
     def history(self) -> int:
         """Number of steps needed up to and including the start: the smoothing."""
-        return self.smoothing
+        return self.eofs.smoothing
 
     @classmethod
     def fit(
@@ -116,7 +99,6 @@ class LIM:
             1 for a LIM of the monthly values themselves; 3 for the LIM of the literature, whose
             state *and target* are trailing 3-month means. The two are verified against
             different truths (:func:`~xearth.verification.indices.running_mean`).
-
         lag : int
             Lag in steps of the covariance that gives the Green function. A longer one sees less
             of what does not last from month to month.
@@ -129,36 +111,19 @@ class LIM:
         MissingDataError
             Every cell is missing at some time, or no two steps follow each other.
         """
-        if smoothing != int(smoothing) or smoothing < 1:
-            raise ConfigError(f"smoothing must be a whole number of steps >= 1; found {smoothing}.")
         if lag != int(lag) or lag < 1:
             raise ConfigError(f"lag must be a whole number of steps >= 1; found {lag}.")
         training = Training.of(train, horizon=horizon)
-        x, valid = _states(training, int(smoothing), int(lag))
-        rows = np.isfinite(x[:, 0])
-        mean = x[rows].mean(axis=0)
-        weight = _weights(training.template)[valid]
-        a = (x - mean) * weight
-        _, s, eofs = np.linalg.svd(a[rows], full_matrices=False)
-        rank = int((s > s[0] * 1e-10).sum())
-        if not 1 <= modes <= rank:
-            raise ConfigError(
-                f"modes must lie between 1 and the rank {rank} of the training data; found {modes}."
+        eofs = Eofs.fit(training, modes=modes, smoothing=smoothing)
+        x = eofs.amplitudes
+        rows = np.asarray(np.isfinite(x[:, 0]))
+        if not (rows[lag:] & rows[:-lag]).any():
+            raise MissingDataError(
+                f"the training period {training.period} has no two steps {lag} apart with "
+                f"{smoothing} steps up to each. Train on a longer unbroken record."
             )
-        green, noise = _propagator(a @ eofs[:modes].T, rows, int(lag))
-        rest = slice(modes, rank)
-        return cls(
-            training=training,
-            horizon=int(horizon),
-            smoothing=int(smoothing),
-            valid=valid,
-            mean=mean,
-            patterns=eofs[:modes] / weight,
-            projections=eofs[:modes].T * weight[:, None],
-            green=green,
-            noise=noise,
-            unresolved=(s[rest, None] / np.sqrt(rows.sum())) * eofs[rest] / weight,
-        )
+        green, noise = _propagator(x, rows, int(lag))
+        return cls(eofs, int(horizon), green, noise)
 
     def forecast(
         self, history: xr.DataArray, *, init: Any = None, members: int | None = None, seed: int = 0
@@ -173,31 +138,14 @@ class LIM:
         MissingDataError
             A start misses a value in a cell that was never missing in training.
         """
-        starts = self.training.starts(history, init)
-        x = (self._state(starts) - self.mean) @ self.projections
-        states = self._powers(x) if members is None else self._members(x, starts, members, seed)
-        anomalies = states @ self.patterns + self.mean
-        if members is not None:
-            anomalies += self._leftover(starts, members, seed)
-        normals = starts.normals(self.horizon, smoothing=self.smoothing)
-        values = np.full((*anomalies.shape[:-1], self.valid.size), np.nan)
-        values[..., self.valid] = anomalies
-        values += normals if members is None else normals[:, :, None]
-        target = f"trailing mean over {self.smoothing} steps" if self.smoothing > 1 else None
-        return self.training.label(values, starts, name=self.name, target=target)
-
-    def _state(self, starts: Starts) -> Floats:
-        """Smoothed anomalies of the valid cells at each start, (I, P_valid)."""
-        state = starts.anomalies(self.smoothing).mean(axis=1)[:, self.valid]
-        bad = ~np.isfinite(state).all(axis=1)
-        if bad.any():
-            stamp = str(starts.axis.values[starts.positions[bad]][0])[:16]
-            raise MissingDataError(
-                f"{bad.sum()} of {bad.size} starts, first {stamp}, miss values in up to "
-                f"{int((~np.isfinite(state)).sum(axis=1).max())} cells that were never missing in "
-                "training. Fill them, or leave these starts out."
-            )
-        return state
+        starts = self.eofs.training.starts(history, init)
+        x = self.eofs.project(starts)
+        if members is None:
+            anomalies = self.eofs.expand(self._powers(x))
+        else:
+            anomalies = self.eofs.expand(self._members(x, starts, members, seed))
+            anomalies += self.eofs.leftover(starts, self.horizon, members, seed)
+        return self.eofs.label(anomalies, starts, name=self.name)
 
     def _powers(self, x: Floats) -> Floats:
         """(I, K) -> (I, L, K): G^n x for n = 1..L."""
@@ -216,46 +164,6 @@ class LIM:
             state = state @ self.green.T + z[:, :, lead] @ self.noise.T
             out.append(state)
         return np.stack(out, axis=1)
-
-    def _leftover(self, starts: Starts, members: int, seed: int) -> Floats:
-        """(I, L, M, P_valid): noise of the EOFs left out."""
-        shape = (members, len(self.unresolved))
-        # stream 0 drives the EOFs; one lead at a time bounds the memory
-        draws = (normal_draws(seed, starts, shape, 1 + lead) for lead in range(self.horizon))
-        return np.stack([z @ self.unresolved for z in draws], axis=1)
-
-
-def _states(training: Training, smoothing: int, lag: int) -> tuple[Floats, npt.NDArray[np.bool_]]:
-    """Trailing means of the cells that are never missing, (N, P_valid), and which they are."""
-    observed = np.isfinite(training.values).any(axis=1)
-    valid = np.asarray(np.isfinite(training.values[observed]).all(axis=0))
-    if not valid.any():
-        raise MissingDataError(
-            f"every one of the {valid.size} cells of {training.template.name!r} is missing at some "
-            "time of the training period. Fill the gaps or select cells without any."
-        )
-    x: Floats = training.values[:, valid]
-    windows = np.lib.stride_tricks.sliding_window_view(x, smoothing, axis=0)
-    states = np.full(x.shape, np.nan)
-    states[smoothing - 1 :] = windows.mean(axis=-1)
-    known = np.isfinite(states[:, 0])
-    if not (known[lag:] & known[:-lag]).any():
-        raise MissingDataError(
-            f"the training period {training.period} has no two steps {lag} apart with {smoothing} "
-            "steps up to each. Train on a longer unbroken record."
-        )
-    return states, valid
-
-
-def _weights(template: xr.DataArray) -> Floats:
-    """Square root of the cosine of latitude of each cell, (P,); ones without a latitude."""
-    name = discover(template, require=()).lat
-    if name is None:
-        return np.ones(template.size)
-    lat = template[name].broadcast_like(template).transpose(*template.dims)
-    # a cell at the pole has no area, yet its anomalies must come back from its amplitudes
-    cosine = np.cos(np.deg2rad(lat.values.astype(np.float64).ravel())).clip(min=1e-6)
-    return np.sqrt(cosine)
 
 
 def _propagator(x: Floats, rows: npt.NDArray[np.bool_], lag: int) -> tuple[Floats, Floats]:

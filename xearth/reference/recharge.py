@@ -101,7 +101,7 @@ class RechargeOscillator:
     >>> fc.Nino34.dims, fc.Nino34.attrs["units"], fc.WWV.attrs["units"]
     (('init', 'lead', 'member'), 'K', 'm')
     >>> round(float(xro.forecast(indices, init="2015-05").Nino34.sel(lead=7).item()), 1)
-    1.4
+    3.8
     """
 
     indices: IndexSet

@@ -277,15 +277,15 @@ def lim_weight(da):
 def test_lim_members_have_the_covariance_of_the_formula():
     da = samples.open("kaplan_sst").isel(lat=slice(4, 8), lon=slice(2, 12, 2)).load()
     lim = LIM.fit(da, horizon=6, modes=20, smoothing=1)
-    assert lim.unresolved.shape[0] == 0
+    assert lim.eofs.unresolved.shape[0] == 0
     fc = lim.forecast(da, init="1990-01", members=4000).isel(init=0)
     centered = (fc - lim.forecast(da, init="1990-01").isel(init=0)).astype(float)
-    x = (da.values.reshape(da.sizes["time"], -1) - lim.mean) @ lim.projections
+    x = (da.values.reshape(da.sizes["time"], -1) - lim.eofs.mean) @ lim.eofs.projections
     c0 = x.T @ x / len(x)
     for lead in (1, 6):
         power = np.linalg.matrix_power(lim.green, lead)
         errors = centered.sel(lead=lead).transpose("member", "lat", "lon").values
-        amplitudes = errors.reshape(4000, -1) @ lim.projections
+        amplitudes = errors.reshape(4000, -1) @ lim.eofs.projections
         expected = c0 - power @ c0 @ power.T
         found = amplitudes.T @ amplitudes / 4000
         np.testing.assert_allclose(found, expected, atol=0.08 * np.diag(expected).max())
@@ -294,10 +294,10 @@ def test_lim_members_have_the_covariance_of_the_formula():
 def test_lim_members_carry_what_the_eofs_leave_out():
     da = samples.open("kaplan_sst").isel(lat=slice(4, 8), lon=slice(2, 12, 2)).load()
     lim = LIM.fit(da, horizon=1, modes=2, smoothing=1)
-    x = da.values.reshape(da.sizes["time"], -1).astype(float) - lim.mean
-    rest = x - x @ lim.projections @ lim.patterns
+    x = da.values.reshape(da.sizes["time"], -1).astype(float) - lim.eofs.mean
+    rest = x - x @ lim.eofs.projections @ lim.eofs.patterns
     expected = rest.T @ rest / len(x)
-    np.testing.assert_allclose(lim.unresolved.T @ lim.unresolved, expected, atol=1e-9)
+    np.testing.assert_allclose(lim.eofs.unresolved.T @ lim.eofs.unresolved, expected, atol=1e-9)
 
 
 def test_lim_state_and_target_are_trailing_means():
@@ -306,9 +306,9 @@ def test_lim_state_and_target_are_trailing_means():
     assert lim.history == 3
     fc = lim.forecast(da, init="1960-05")
     state = da.sel(time=slice("1960-03", "1960-05")).mean("time").values.ravel()
-    amplitudes = (state - lim.mean) @ lim.projections
-    np.testing.assert_allclose(amplitudes @ lim.patterns + lim.mean, state, rtol=1e-9)
-    expected = lim.green @ amplitudes @ lim.patterns + lim.mean
+    amplitudes = (state - lim.eofs.mean) @ lim.eofs.projections
+    np.testing.assert_allclose(amplitudes @ lim.eofs.patterns + lim.eofs.mean, state, rtol=1e-9)
+    expected = lim.green @ amplitudes @ lim.eofs.patterns + lim.eofs.mean
     np.testing.assert_allclose(fc.isel(init=0, lead=0).values.ravel(), expected, rtol=1e-9)
     assert fc.attrs["target"] == "trailing mean over 3 steps"
     monthly = LIM.fit(da, horizon=2, modes=3)
@@ -425,7 +425,7 @@ def test_lim_at_a_longer_lag_finds_the_same_step():
     da = field(n=40_000, lat=1, lon=3, seed=3)
     lim = LIM.fit(da, horizon=3, modes=3, lag=3)
     np.testing.assert_allclose(lim.green, 0.8 * np.eye(3), atol=0.03)
-    x = (da.values.reshape(40_000, 3) - lim.mean) @ lim.projections
+    x = (da.values.reshape(40_000, 3) - lim.eofs.mean) @ lim.eofs.projections
     third = (x[3:].T @ x[:-3] / len(x[3:])) @ np.linalg.inv(x.T @ x / len(x))
     np.testing.assert_allclose(np.linalg.matrix_power(lim.green, 3), third, atol=1e-10)
 
