@@ -59,7 +59,7 @@ def layouts() -> dict[str, xr.DataArray | xr.Dataset]:
         "ensemble forecast, one start": model.forecast(sst, init="1997-06", members=5),
         "hindcast, many starts": hindcast,
         "radar nowcast, projected grid": nowcast(),
-        "scores by lead": xearth.skill_by_lead(index, truth, names),
+        "scores by lead": xearth.verify(index, truth, names),
     }
 
 

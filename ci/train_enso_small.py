@@ -31,7 +31,7 @@ from xearth.training.options import TrainOptions
 from xearth.verification.align import observations_at
 from xearth.verification.indices import nino_index, running_mean
 from xearth.verification.probabilistic import skill, spread
-from xearth.verification.skill import skill_by_lead
+from xearth.verification.verify import verify
 
 ROOT = Path(__file__).parents[1]
 ARTIFACT = ROOT / "xearth" / "artifacts" / "enso-small.safetensors"
@@ -39,6 +39,7 @@ WINDOW = Window(history=12, horizon=18)
 TRAIN, CHOOSE = slice(None, "1981-12"), slice("1982-01", "2003-12")
 STARTS = slice("1981-12", "2002-06")  # all leads of each start lie in 1982-2003
 MEMBERS = 40
+SCORES = ("correlation", "rmse")
 TARGET = 0.95  # spread/skill that the width is chosen for
 OPTIONS = TrainOptions(
     epochs=4,
@@ -101,20 +102,20 @@ def tables(model: NetworkForecaster, sst: xr.DataArray) -> dict[str, xr.Dataset]
     index = nino_index(model.forecast(sst, init=STARTS, members=MEMBERS))
     mean = nino_index(model.forecast(sst, init=STARTS))
     found = {
-        "enso-small": skill_by_lead(mean, truth),
-        "members": skill_by_lead(index, truth, ("crps_fair", "spread_skill_ratio")),
+        "enso-small": verify(mean, truth, SCORES),
+        "members": verify(index, truth, ("crps_fair", "spread_skill_ratio")),
     }
     guess = nino_index(guess_alone(model).forecast(sst, init=STARTS))
-    found["guess"] = skill_by_lead(guess, truth)
+    found["guess"] = verify(guess, truth, SCORES)
     for name, reference in references.items():
         one = nino_index(reference.forecast(sst, init=STARTS))
-        found[name] = skill_by_lead(one, truth)
+        found[name] = verify(one, truth, SCORES)
     # the target of the literature: trailing means of 3 months
     smooth = running_mean(mean, 3, history=truth)
-    found["enso-small, 3 months"] = skill_by_lead(smooth, running_mean(truth, 3))
+    found["enso-small, 3 months"] = verify(smooth, running_mean(truth, 3), SCORES)
     lim = LIM.fit(past, horizon=horizon, modes=15, smoothing=3)
     one = nino_index(lim.forecast(sst, init=STARTS))
-    found["LIM-15, 3 months"] = skill_by_lead(one, running_mean(truth, 3))
+    found["LIM-15, 3 months"] = verify(one, running_mean(truth, 3), SCORES)
     return found
 
 

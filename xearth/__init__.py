@@ -52,7 +52,6 @@ if TYPE_CHECKING:
     from .verification.deterministic import bias, correlation, mae, rmse
     from .verification.indices import nino_index, relative_nino34, running_mean
     from .verification.probabilistic import crps_ensemble, spread, spread_skill_ratio
-    from .verification.skill import skill_by_lead
     from .verification.verify import accumulate, verify
 
 __version__ = "0.1.0"
@@ -88,7 +87,6 @@ _HOMES = {
     "verification.deterministic": ("bias", "correlation", "mae", "rmse"),
     "verification.indices": ("nino_index", "relative_nino34", "running_mean"),
     "verification.probabilistic": ("crps_ensemble", "spread", "spread_skill_ratio"),
-    "verification.skill": ("skill_by_lead",),
     "verification.verify": ("accumulate", "verify"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
@@ -148,7 +146,6 @@ __all__ = [
     "rmse",
     "running_mean",
     "samples",
-    "skill_by_lead",
     "spread",
     "spread_skill_ratio",
     "to_cf",

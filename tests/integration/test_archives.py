@@ -10,7 +10,7 @@ import xarray as xr
 from xearth.cf.conventions import as_hindcast, count_members, open_hindcast
 from xearth.data.sources import samples
 from xearth.verification.align import observations_at
-from xearth.verification.skill import skill_by_lead
+from xearth.verification.verify import verify
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -21,7 +21,7 @@ def test_geos_rmm1_verifies_to_its_marks():
     assert hc.dims == ("init", "lead", "member")
     assert hc.lead_label.values[:2].tolist() == [0.5, 1.5]
     assert (count_members(hc) == 4).all()
-    scores = skill_by_lead(hc, samples.open("rmm").rmm1, ("correlation", "crps_ensemble"))
+    scores = verify(hc, samples.open("rmm").rmm1, ("correlation", "crps_ensemble"))
     at = [0, 4, 9, 14, 19, 24, 29, 34]
     marks = [0.979, 0.939, 0.857, 0.782, 0.651, 0.533, 0.448, 0.394]
     np.testing.assert_allclose(scores.correlation.sel(lead=at), marks, atol=6e-4)
@@ -37,7 +37,7 @@ def test_persistence_of_the_day_before_verifies_to_its_marks():
     before = rmm1.reindex(time=hc.init.values - np.timedelta64(1, "D")).values
     persisted = hc.isel(member=0, drop=True).load()
     persisted[:] = before[:, None]
-    scores = skill_by_lead(persisted, rmm1, ("correlation",))
+    scores = verify(persisted, rmm1, ("correlation",))
     marks = [0.970, 0.637, 0.219, -0.027]
     np.testing.assert_allclose(scores.correlation.sel(lead=[0, 4, 9, 14]), marks, atol=6e-4)
 

@@ -20,6 +20,8 @@ from ..errors import (
     GridMismatchError,
     MissingDataError,
     XearthError,
+    XearthWarning,
+    warn,
 )
 from .align import match
 from .pairs import same_terms
@@ -86,6 +88,18 @@ def only_variable(obj: xr.DataArray | xr.Dataset, what: str) -> xr.DataArray:
     return obj[names[0]]
 
 
+def _warn_of_targets(forecast: xr.DataArray, truth: xr.DataArray) -> None:
+    """Say when one side holds means over several steps and the other does not."""
+    mine, theirs = (da.attrs.get("target", "value of the step") for da in (forecast, truth))
+    if mine != theirs:
+        warn(
+            f"forecast {forecast.name!r} is of the {mine}, truth {truth.name!r} holds the "
+            f"{theirs}: the scores compare different things. Use xearth.running_mean on the other, "
+            "or set attrs['target'] if both are the same.",
+            XearthWarning,
+        )
+
+
 def matched(
     forecast: xr.DataArray, truth: xr.DataArray, climatology: xr.DataArray | None = None
 ) -> Matched:
@@ -107,6 +121,7 @@ def matched(
             f"the forecast {forecast.name!r} is empty: {dict(forecast.sizes)}; expected one "
             "of each at least."
         )
+    _warn_of_targets(forecast, truth)
     forecast, axes = with_starts(forecast)
     init, lead = str(axes.init), str(axes.lead)
     truth = _like(forecast, axes, truth, "truth")

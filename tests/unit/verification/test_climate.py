@@ -21,7 +21,7 @@ from xearth.verification.deterministic import (
     rank_correlation,
     slope,
 )
-from xearth.verification.skill import skill_by_lead
+from xearth.verification.verify import verify
 
 
 def index(members=None, seed=0):
@@ -63,7 +63,7 @@ def test_correlation_by_start_shows_the_barrier_at_its_target_month(members):
     assert float(table.correlation.where(crossed).max()) < (0.65 if members is None else 0.85)
     assert table.target_month.sel(month=11, lead=3).item() == 2
     assert table.n.sel(month=1, lead=1).item() == 40
-    older = skill_by_lead(f, o, ["correlation"], by="month")
+    older = verify(f, o, ["correlation"], by=["month", "lead"])
     np.testing.assert_allclose(table.correlation, older.correlation, rtol=1e-12)
     np.testing.assert_array_equal(table.n, older.n)
 
