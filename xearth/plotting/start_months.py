@@ -36,8 +36,7 @@ def start_months(
     Parameters
     ----------
     scores : xarray.Dataset
-        Scores by ``month`` and ``lead``: ``verify(..., by=["month", "lead"])``, or
-        ``skill_by_lead(..., by="month")``.
+        Scores by ``month`` and ``lead``: ``verify(..., by=["month", "lead"])``.
     score : str
         The variable to draw; of a difference select one reference first,
         ``scores.sel(reference="persistence")``.

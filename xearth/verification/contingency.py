@@ -26,7 +26,7 @@ from ..cf.packing import decoded
 from ..errors import ConfigError, DataTypeError, GridMismatchError
 from .counting import Counted, Layout, count_blocks
 from .ensembles import Ensemble, combine_members
-from .pairs import Dims, same_terms
+from .pairs import Dims, refuse_record, same_terms
 from .tally import bound
 from .tally import contingency as sweep
 from .thresholds import Op, Thresholds, check_op, read_thresholds
@@ -132,6 +132,7 @@ def events_pair(
             "how events of one are judged, ensemble='mean', 'members', 'matched mean', 'first' "
             "or Vote(0.5)."
         )
+    refuse_record(forecast, obs)
     forecast, obs = same_terms(forecast, obs)
     for field in (forecast, obs):
         if field.dtype.kind not in "fiu":

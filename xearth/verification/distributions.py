@@ -30,7 +30,7 @@ from ..units import cf_format, compatible, convert, parse
 from .block import Array
 from .families import Kind, check_family, load_scoringrules
 from .gaussian import gaussian_crps, gaussian_log_score, load_properscoring
-from .pairs import Dims, finish, mean_over, pair
+from .pairs import Dims, finish, mean_over, pair, refuse_record
 from .thresholds import read_thresholds
 
 __all__ = [
@@ -348,6 +348,7 @@ def _pinball(forecast: xr.DataArray, obs: xr.DataArray, quantile: str) -> xr.Dat
         raise ConfigError(
             f"the levels of quantiles must lie between 0 and 1; found {level.values.tolist()}."
         )
+    refuse_record(forecast, obs)
     f, o = pair(forecast, obs)
     return (o - f) * (level - (o < f))
 
@@ -438,6 +439,7 @@ def _number(value: float | str, kind: Kind, obs: xr.DataArray) -> float:
 
 def _labeled(value: xr.DataArray, kind: Kind, obs: xr.DataArray) -> xr.DataArray:
     frame, value = _frame(kind, obs), decoded(value)
+    refuse_record(value, obs)
     target, source = frame.attrs.get("units"), value.attrs.get("units")
     if kind == "number":
         if source is not None:

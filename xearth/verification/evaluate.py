@@ -11,7 +11,7 @@ import xarray as xr
 from ..cf.attrs import score_attrs
 from ..errors import AxisError, ConfigError
 from .block import Array, Block
-from .pairs import Dims, pair, reduced_dims
+from .pairs import Dims, pair, reduced_dims, refuse_record
 from .score import Score
 
 __all__ = ["evaluate"]
@@ -62,14 +62,15 @@ def evaluate(
         As :func:`~xearth.verification.pairs.pair`.
     """
     _check_members(score, forecast, member)
+    refuse_record(forecast, obs)
     f, o = pair(forecast, obs)
     if climatology is not None:
         climatology = pair(forecast, climatology)[1]
-    points = [name for name in f.dims if name != member]
-    points += [name for name in o.dims if name not in points]
+    if set(o.dims) - set(f.dims):
+        f = f.broadcast_like(o)
     single = f.isel({member: 0}, drop=True) if member else f
-    dims = reduced_dims(single.broadcast_like(o) if set(o.dims) - set(single.dims) else single, dim)
-    kept = [name for name in points if name not in dims]
+    dims = reduced_dims(single, dim)
+    kept = [name for name in single.dims if name not in dims]
     shape = xr.Dataset({"f": f, "o": o}).sizes
     w = _weights(weights, dims, {name: shape[name] for name in dims})
     inputs = [f, o.broadcast_like(single), w]

@@ -14,7 +14,7 @@ import xarray as xr
 from ..errors import AxisError, ConfigError
 from .block import Array
 from .families import load_scoringrules
-from .pairs import Dims, finish, mean_over, pair
+from .pairs import Dims, finish, mean_over, pair, refuse_record
 
 __all__ = ["energy_score", "variogram_score"]
 
@@ -142,6 +142,7 @@ def _vectors(
 ) -> xr.DataArray:
     """Apply a score of vectors (n, M, D) and (n, D) to those without missing values."""
     dims = [over] if isinstance(over, str) else list(over)
+    refuse_record(forecast, obs)
     for array, names in ((forecast, [member, *dims]), (obs, dims)):
         absent = [name for name in names if name not in array.dims]
         if absent or not dims:

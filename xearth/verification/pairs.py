@@ -8,11 +8,21 @@ import numpy as np
 import xarray as xr
 
 from ..cf.attrs import score_attrs
+from ..cf.clues import is_dates
 from ..cf.packing import decoded
 from ..errors import AxisError, GridMismatchError, UnitsError
 from ..units import convert_array, is_difference
 
-__all__ = ["Dims", "finish", "mean_over", "pair", "reduced_dims", "root", "same_terms"]
+__all__ = [
+    "Dims",
+    "finish",
+    "mean_over",
+    "pair",
+    "reduced_dims",
+    "refuse_record",
+    "root",
+    "same_terms",
+]
 
 Dims = str | Iterable[Hashable] | None
 
@@ -64,6 +74,34 @@ def same_terms(forecast: xr.DataArray, obs: xr.DataArray) -> tuple[xr.DataArray,
             )
         obs = convert_array(obs, units)
     return forecast, obs
+
+
+def refuse_record(forecast: xr.DataArray, obs: xr.DataArray) -> None:
+    """Refuse a truth along dates of its own: every start would be paired with every time.
+
+    Raises
+    ------
+    AxisError
+        Both have a dimension of dates that the other lacks.
+
+    Examples
+    --------
+    >>> days = xr.date_range("2000-01-01", periods=3)
+    >>> f = xr.DataArray([0.0, 0.0, 0.0], {"init": days})
+    >>> refuse_record(f, f.rename(init="time"))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    xearth.errors.AxisError: the truth None runs along 'time', the forecast None along 'init'...
+    """
+    own, theirs = (
+        [d for d in a.dims if d not in b.dims and d in a.coords and is_dates(a[d])]
+        for a, b in ((forecast, obs), (obs, forecast))
+    )
+    if own and theirs:
+        raise AxisError(
+            f"the truth {obs.name!r} runs along {theirs[0]!r}, the forecast {forecast.name!r} along "
+            f"{own[0]!r}. Take the truth at the valid times, xearth.observations_at(forecast, obs), "
+            "or use xearth.verify, which does."
+        )
 
 
 def reduced_dims(array: xr.DataArray, dim: Dims) -> list[Hashable]:

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from .block import Array
-from .pairs import Dims, mean_over, pair, reduced_dims
+from .pairs import Dims, mean_over, pair, reduced_dims, refuse_record
 
 __all__ = ["over_points"]
 
@@ -28,6 +28,7 @@ def over_points(
     For what needs all of its points at once, such as ranks: on Dask arrays the dimensions that
     are reduced become one chunk.
     """
+    refuse_record(forecast, obs)
     forecast, obs = pair(forecast, obs)
     forecast, obs = xr.broadcast(forecast, obs)
     dims = reduced_dims(forecast, dim)
