@@ -29,7 +29,8 @@ def skill(scores: Tables, score: str = "correlation", *, ax: Axes | None = None)
     ----------
     scores : xarray.Dataset or mapping of str to xarray.Dataset
         Scores by ``lead``, as :func:`xearth.verify` makes them; a mapping, or a dimension
-        ``forecaster``, gives a line for each name. The first is the forecast, drawn bold, the others are references.
+        ``forecaster``, gives a line for each name. The first is the forecast, drawn bold, the
+        others are references.
     score : str
         The variable to draw. A difference ("rmse_difference", of ``verify(..., reference=...)``)
         has a line for each reference.

@@ -98,9 +98,9 @@ def refuse_record(forecast: xr.DataArray, obs: xr.DataArray) -> None:
     )
     if own and theirs:
         raise AxisError(
-            f"the truth {obs.name!r} runs along {theirs[0]!r}, the forecast {forecast.name!r} along "
-            f"{own[0]!r}. Take the truth at the valid times, xearth.observations_at(forecast, obs), "
-            "or use xearth.verify, which does."
+            f"the truth {obs.name!r} runs along {theirs[0]!r}, the forecast {forecast.name!r} "
+            f"along {own[0]!r}. Take the truth at the valid times, "
+            "xearth.observations_at(forecast, obs), or use xearth.verify, which does."
         )
 
 
