@@ -136,7 +136,8 @@ class _Graph:
                 blocks = [self._block((a, b), (init, lead), place) for place in grid]
                 for place, key in zip(grid, blocks, strict=True):
                     cells[place].append(key)
-                line.append(self._tree(("cases", a, b), blocks, _add_cases))
+                alone = len(blocks) == 1 and not self.work.cells
+                line.append(blocks[0] if alone else self._tree(("cases", a, b), blocks, _add_cases))
             lines.append(self._joined(("line", a), line, 1))
         cases = self._joined(("cases",), lines, 0)
         if not self.work.cells:
@@ -157,11 +158,12 @@ class _Graph:
         if self.climatology is not None and self.pairs.periods is not None:
             climatology = (self.climatology.name, 0, *place)
             periods = self.pairs.periods[cases]
-        task = _Observe(rows, periods, self.groups.codes[cases])
+        task = _Observe(rows, periods, self.groups.codes[cases], len(parts))
         weights = (self.name, "weights", *place)
+        # one flat list of keys: a nested one costs Dask several objects for each block
         return self.put(
             ("block", *numbers, *place),
-            (task, (self.name, "work"), parts, truth, climatology, weights),
+            (task, (self.name, "work"), weights, climatology, *parts, *truth),
         )
 
     def _tree(self, key: tuple[Any, ...], keys: list[Any], add: Any) -> Any:
@@ -194,25 +196,32 @@ class _Observe:
     rows: Places
     periods: Places | None
     groups: Places
+    parts: int
 
     def __call__(
         self,
         work: Work,
-        members: list[Array],
-        truth: list[Array],
-        climatology: Array | None,
         weights: Mapping[str, Array],
+        climatology: Array | None,
+        *fields: Array,
     ) -> Observed:
+        members, truth = fields[: self.parts], fields[self.parts :]
         base = None
         if climatology is not None and self.periods is not None:
             base = Rows([climatology], self.periods)
         return observe(work, members, (Rows(truth, self.rows), base), weights, self.groups)
 
 
-def _add_cases(work: Work, states: list[Observed]) -> dict[str, dict[str, Parts]]:
+def _cases(state: Any) -> dict[str, dict[str, Parts]]:
+    """Return the states of cases of a block, or those that were combined before."""
+    found: dict[str, dict[str, Parts]] = state.cases if isinstance(state, Observed) else state
+    return found
+
+
+def _add_cases(work: Work, states: list[Any]) -> dict[str, dict[str, Parts]]:
     """Combine the states of the same cases on different parts of the grid."""
     found: dict[str, dict[str, Parts]] = {}
-    kept = [state.cases if isinstance(state, Observed) else state for state in states]
+    kept = [_cases(state) for state in states]
     for area, statistics in work.cases.items():
         found[area] = {
             s.name: s.combine(
@@ -229,23 +238,22 @@ def _add_cells(work: Work, states: list[Any]) -> dict[int, dict[str, Parts]]:
     )
 
 
-def _side_by_side(
-    states: list[dict[str, dict[str, Parts]]], axis: int
-) -> dict[str, dict[str, Parts]]:
+def _side_by_side(states: list[Any], axis: int) -> dict[str, dict[str, Parts]]:
+    kept = [_cases(state) for state in states]
     return {
         area: {
             name: {
-                part: np.concatenate([state[area][name][part] for state in states], axis=axis)
+                part: np.concatenate([state[area][name][part] for state in kept], axis=axis)
                 for part in parts
             }
             for name, parts in statistics.items()
         }
-        for area, statistics in states[0].items()
+        for area, statistics in kept[0].items()
     }
 
 
-def _case_part(state: dict[str, dict[str, Parts]], area: str, name: str, part: str) -> Array:
-    return state[area][name][part]
+def _case_part(state: Any, area: str, name: str, part: str) -> Array:
+    return _cases(state)[area][name][part]
 
 
 def _dense(state: dict[int, dict[str, Parts]], name: str, part: str, shape: list[int]) -> Array:
