@@ -118,7 +118,8 @@ class CSLIM:
                 "expected one month. Average to calendar months, or use LIM."
             )
         eofs = Eofs.fit(training, modes=modes, smoothing=smoothing)
-        pairs = [_operator(eofs, month, window // 2) for month in range(12)]
+        x = eofs.amplitudes
+        pairs = [_operator(x, training, month, window // 2) for month in range(12)]
         green, noise = (np.stack(part) for part in zip(*pairs, strict=True))
         return cls(eofs, int(horizon), green, noise)
 
@@ -162,21 +163,20 @@ class CSLIM:
         return np.stack(out, axis=1)
 
 
-def _operator(eofs: Eofs, month: int, half: int) -> tuple[Floats, Floats]:
+def _operator(x: Floats, training: Training, month: int, half: int) -> tuple[Floats, Floats]:
     """Operator of a calendar month and a square root of its noise covariance, (K, K) each."""
-    x = eofs.amplitudes
     known = np.isfinite(x[:, 0])
-    apart = np.abs((eofs.training.months[:-1] - month + 6) % 12 - 6)
+    apart = np.abs((training.months[:-1] - month + 6) % 12 - 6)
     rows = np.flatnonzero(known[:-1] & known[1:] & (apart <= half))
     before, after = x[rows], x[rows + 1]
     modes = x.shape[1]
     if rows.size <= modes or np.linalg.matrix_rank(before) < modes:
         raise MissingDataError(
-            f"the training period {eofs.training.period} holds {rows.size} pairs of months around "
+            f"the training period {training.period} holds {rows.size} pairs of months around "
             f"calendar month {month + 1}, too few for an operator of {modes} modes. Train on more "
             "years, widen the window, or use fewer modes."
         )
-    solution = np.linalg.lstsq(before, after, rcond=None)[0]
+    solution = np.asarray(np.linalg.lstsq(before, after, rcond=None)[0], dtype=np.float64)
     residual = after - before @ solution
     values, vectors = np.linalg.eigh(residual.T @ residual / rows.size)
     return solution.T, vectors * np.sqrt(values.clip(min=0.0))

@@ -17,13 +17,16 @@ from xearth.errors import (
     TimeAxisError,
     UnitsError,
 )
+from xearth.reference.analog import Analog
 from xearth.reference.climatology import Climatology
+from xearth.reference.cslim import CSLIM
 from xearth.reference.lim import LIM
 from xearth.reference.persistence import DampedPersistence, Persistence
 from xearth.reference.protocol import Forecaster
 
 NORTH, EAST = {"units": "degrees_north"}, {"units": "degrees_east"}
-KINDS = [Persistence, DampedPersistence, Climatology, LIM]
+IN_EOFS = [LIM, CSLIM, Analog]
+KINDS = [Persistence, DampedPersistence, Climatology, *IN_EOFS]
 
 
 def field(n=240, lat=3, lon=4, start="1950-01", absolute=False, seed=0):
@@ -46,7 +49,9 @@ def field(n=240, lat=3, lon=4, start="1950-01", absolute=False, seed=0):
 
 
 def fit(kind, train, horizon=4):
-    return kind.fit(train, horizon=horizon, **({"modes": 5, "smoothing": 3} if kind is LIM else {}))
+    return kind.fit(
+        train, horizon=horizon, **({"modes": 5, "smoothing": 3} if kind in IN_EOFS else {})
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -111,7 +116,7 @@ def test_absolute_fields_go_by_departures_from_their_months(kind):
     plain = fit(kind, departure.isel(time=slice(0, 180)))
     own = plain.forecast(departure, init=["1966-02", "1966-11"])
     back = clim.sel(month=own.valid_time.dt.month)
-    if kind is LIM:
+    if kind in IN_EOFS:
         months = own.valid_time.dt.month
         shifts = [clim.sel(month=(months - 1 - k) % 12 + 1).drop_vars("month") for k in range(3)]
         back = sum(shifts) / 3
@@ -125,7 +130,7 @@ def test_series_and_other_calendars(kind):
     da = field(lat=1, lon=1).squeeze(drop=True)
     time = [cftime.datetime(1950 + i // 12, i % 12 + 1, 16, calendar="360_day") for i in range(240)]
     da = da.assign_coords(time=("time", time, {"standard_name": "time"}))
-    model = kind.fit(da, horizon=3, **({"modes": 1} if kind is LIM else {}))
+    model = kind.fit(da, horizon=3, **({"modes": 1} if kind in IN_EOFS else {}))
     fc = model.forecast(da, init="1969-11")
     assert fc.dims == ("init", "lead")
     stamps = [str(v)[:10] for v in fc.valid_time.values.ravel()]
