@@ -36,7 +36,7 @@ plotting.skill(scores, "crps_fair", ax=axes[1])
 # %%
 useful = scores.lead.where(scores.correlation > 0.5).max().item()
 certain = scores.lead.where(scores.correlation_lower > 0.5).max().item()
-print(f"correlation above 0.5 up to day {useful:.0f}, for sure up to day {certain:.0f}")
+print(f"correlation above 0.5 up to day {useful:.0f}, its interval up to day {certain:.0f}")
 
 # %%
 # The ensemble does not know how wrong it is: its members start nearly equal, and the truth falls
