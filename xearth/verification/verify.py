@@ -69,9 +69,10 @@ def verify(
         of the forecast.
     scores : str or sequence
         Names of :data:`~xearth.verification.scores.SCORES` ("rmse", "crps_fair", "acc" ...), of
-        yes/no scores with ``thresholds`` ("csi" ...), either behind a Nino box
-        ("nino34_correlation"), or rows (:class:`~xearth.verification.score.Score`). A score of
-        single forecasts is that of the ensemble mean.
+        scores of events with ``thresholds`` ("csi", "brier", "reliability" ...), of ranks
+        ("rank_histogram" ...), any of them behind a Nino box ("nino34_correlation"), or rows
+        (:class:`~xearth.verification.score.Score`). A score of single forecasts is that of the
+        ensemble mean.
     by : str or sequence of str
         What is kept: "init", "lead", "region", "month", "season" or "year" (of the start),
         "valid_month" ... (of the valid time), dimensions of the grid. Everything else is
