@@ -68,14 +68,14 @@ def xskillscore(folder: Path, store: str) -> xr.Dataset:
     dims = ["init", "lat", "lon"]
     weights = np.cos(np.deg2rad(f.lat))
     mean = f.mean("member")
-    wide = weights.broadcast_like(at.isel(lead=0, drop=True)).transpose(*dims)
     crps = xs.crps_ensemble(at, f, dim=[]).weighted(weights).mean(dims)
+    mse = xs.mse(mean, at, dim="init", skipna=True)
     acc = [(mean - base) * (at - base), (mean - base) ** 2, (at - base) ** 2]
     cross, ff, oo = (x.weighted(weights).mean(["lat", "lon"]) for x in acc)
     return xr.Dataset(
         {
             "crps_ensemble": crps,
-            "rmse": xs.rmse(mean, at, dim=dims, weights=wide, skipna=True),
+            "rmse": np.sqrt(mse.weighted(weights).mean(["lat", "lon"])),
             "acc": (cross / np.sqrt(ff * oo)).mean("init"),
             "spread": np.sqrt(f.var("member", ddof=1).weighted(weights).mean(dims)),
         }
