@@ -234,9 +234,9 @@ def _cross_validate(
         seen = (steps < first - gap) | (steps > last + horizon)
         if seen.sum() <= horizon:
             raise MissingDataError(
-                f"without {block} steps, the {gap} before and the {horizon} after them, {seen.sum()} "
-                f"of {seen.size} training steps are left to fit to. Train on more years, or use "
-                "shorter blocks."
+                f"without {block} steps, the {gap} before and the {horizon} after them, "
+                f"{seen.sum()} of {seen.size} training steps are left to fit to. Train on more "
+                "years, or use shorter blocks."
             )
         model = make(train.isel({time: np.flatnonzero(seen)}))
         rows = np.flatnonzero((steps >= first + model.history - 1) & (steps <= last))

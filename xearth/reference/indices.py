@@ -97,6 +97,8 @@ class IndexSet:
         GridMismatchError
             An index of the training data is not there, or the layout is another one.
         """
+        if isinstance(history, xr.Dataset) and self.dim is None:
+            history = history[[name for name in self.series if name in history]]
         series, dim = _split(history)
         missing = [name for name in self.series if name not in series]
         if missing or dim != self.dim:

@@ -17,6 +17,7 @@ from xearth.errors import (
     TimeAxisError,
     UnitsError,
 )
+from xearth.forecasting.hindcast import hindcast
 from xearth.reference.protocol import Forecaster
 from xearth.reference.recharge import PUBLISHED, RechargeOscillator
 
@@ -188,6 +189,31 @@ def test_published_correlations(indices, train, verify, nonlinear, marks):
         np.testing.assert_allclose(found, errors, atol=0.001)
 
 
+@pytest.mark.parametrize(
+    ("nonlinear", "marks"),
+    [
+        (PUBLISHED, "972 937 904 871 839 805 771 740 710 681 655 629 602 575 546 522 487 443"),
+        ({}, "971 934 895 857 821 785 750 719 691 666 643 617 586 551 514 482 442 395"),
+    ],
+)
+def test_cross_validated_correlations(indices, nonlinear, marks):
+    """Targets in blocks of three years, fit without them, two years before and one after."""
+    years = indices.time.dt.year.values
+    truth = indices.Nino34.values
+    found = np.full((552, 18), np.nan)
+    for first in range(1982, 2021, 3):
+        seen = np.flatnonzero((years < first - 2) | (years > first + 3))
+        model = RechargeOscillator.fit(indices.isel(time=seen), horizon=18, nonlinear=nonlinear)
+        fc = model.forecast(indices, init=slice("1979", "2024-11")).Nino34.values
+        for lead in range(1, 19):
+            targets = np.arange(551) + lead
+            mine = (targets < 552) & np.isin(years[targets.clip(max=551)] - first, range(3))
+            found[targets[mine], lead - 1] = fc[mine, lead - 1]
+    judged = (years >= 1982) & (years <= 2020)
+    skill = [np.corrcoef(column[judged], truth[judged])[0, 1] for column in found.T]
+    np.testing.assert_allclose(skill, [int(mark) / 1000 for mark in marks.split()], atol=0.001)
+
+
 def test_published_crps_and_coverage(xro, indices):
     """100 members from the starts of 2002-2024; the draws differ, so do the last digits."""
     hindcast = xro.forecast(indices, init=slice("2002", "2024-11"), members=100, seed=1).Nino34
@@ -270,6 +296,8 @@ def test_more_variables_are_not_looked_at(indices):
     two = {"Nino34": (("Nino34", "Nino34"), ("Nino34", "WWV"))}
     model = RechargeOscillator.fit(indices[["Nino34", "WWV"]], horizon=2, nonlinear=two)
     assert list(model.forecast(indices)) == ["Nino34", "WWV"]
+    bounds = xr.DataArray(np.zeros((552, 2)), dims=("time", "nv"))
+    assert list(model.forecast(indices.assign(time_bnds=bounds))) == ["Nino34", "WWV"]
     with pytest.raises(GridMismatchError, match=r"\['WWV'\]|'WWV'"):
         model.forecast(indices[["Nino34"]])
 
@@ -324,3 +352,14 @@ def test_mid_month_stamps_and_other_calendars(xro, indices):
     found = xro.forecast(middle, init="2015-05")
     np.testing.assert_allclose(found.Nino34, xro.forecast(indices, init="2015-05").Nino34)
     assert found.valid_time.values[0, 0] == np.datetime64("2015-06-15")
+
+
+@pytest.mark.parametrize("as_array", [False, True])
+def test_a_lazy_hindcast_is_the_forecast(indices, as_array):
+    history = indices.to_dataarray("index") if as_array else indices
+    model = RechargeOscillator.fit(history.sel(time=slice("1979", "2001")), horizon=3)
+    starts = slice("2002-01", "2003-06")
+    lazy = hindcast(history, model, init=starts, members=2, seed=3, starts_per_block=5)
+    eager = model.forecast(history, init=starts, members=2, seed=3)
+    assert lazy.chunks
+    xr.testing.assert_allclose(lazy.compute(), eager, rtol=1e-5)
