@@ -19,6 +19,7 @@ from ..cf.discover import find_axes
 from ..errors import AxisError, ConfigError, GridMismatchError, RegionError
 from ..fields.regions import Box
 from ..fields.weights import EARTH_RADIUS, cell_area, cos_lat_weights
+from .meaning import check_numbers
 
 __all__ = ["Areas", "areas_of", "box_weights"]
 
@@ -68,7 +69,7 @@ def areas_of(grid: xr.DataArray, weights: Any, regions: Any, line: str | None = 
     Raises
     ------
     ConfigError
-        Negative or missing weights, or another name.
+        Negative, infinite or missing weights, or another name.
     GridMismatchError, RegionError
         Weights or regions that do not fit the grid.
     """
@@ -115,10 +116,11 @@ def _cells(grid: xr.DataArray, weights: Any) -> tuple[Weights, str]:
             f"weights must be 'area', None or a DataArray on {grid.dims}; found "
             f"{type(weights).__name__}. Label it: xr.DataArray(values, dims={grid.dims})."
         )
+    check_numbers(weights, "weights")
     values = _on_grid(grid, weights, "weights").astype(np.float64)
-    if not (values >= 0).all() or not values.any():
+    if not (values >= 0).all() or np.isinf(values).any() or not values.any():
         raise ConfigError(
-            f"weights {weights.name!r} must be known, 0 or more, and not all 0; found "
+            f"weights {weights.name!r} must be known, finite, 0 or more, and not all 0; found "
             f"{np.nanmin(values):g} to {np.nanmax(values):g} and {int(np.isnan(values).sum())} "
             "missing. Fill the missing: weights.fillna(0)."
         )

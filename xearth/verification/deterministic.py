@@ -371,7 +371,7 @@ def slope(
 
     1 means no conditional bias: of each kelvin of forecast anomaly the truth, on average, shows
     one. Below 1 the forecast is overconfident (its anomalies are too large), above 1 too timid.
-    Parameters as in :func:`bias`; NaN where the forecast does not vary.
+    Parameters as in :func:`bias`; NaN where one of the two does not vary.
 
     Examples
     --------

@@ -65,7 +65,7 @@ def _msess_climatology(found: Mapping[str, Any]) -> Array:
 
 def _slope(found: Mapping[str, Any]) -> Array:
     m = found["anomalies"]
-    return _ratio(m.cov, m.var_x, _varies(m.var_x, m))
+    return _ratio(m.cov, m.var_x, _varies(m.var_x, m) & _varies(m.var_y, m))
 
 
 def _kge(found: Mapping[str, Any]) -> Array:

@@ -11,7 +11,8 @@ import xarray as xr
 from ..cf.attrs import score_attrs
 from ..errors import AxisError, ConfigError
 from .block import Array, Block
-from .pairs import Dims, pair, reduced_dims, refuse_record
+from .meaning import check_weights
+from .pairs import Dims, floating, reduced_dims, refuse_record, same_terms
 from .score import Score
 
 __all__ = ["evaluate"]
@@ -57,21 +58,26 @@ def evaluate(
     AxisError
         No such member dimension, or weights on a dimension that is kept.
     ConfigError
-        Fewer members than the score is defined for.
-    GridMismatchError, UnitsError
-        As :func:`~xearth.verification.pairs.pair`.
+        Fewer members than the score is defined for, negative or infinite weights.
+    DataTypeError, GridMismatchError, UnitsError
+        As :func:`~xearth.verification.pairs.same_terms`.
+
+    Warns
+    -----
+    XearthWarning
+        Both are anomalies, from different base periods.
     """
     _check_members(score, forecast, member)
     refuse_record(forecast, obs)
-    f, o = pair(forecast, obs)
+    f, o = (floating(field) for field in same_terms(forecast, obs))
     if climatology is not None:
-        climatology = pair(forecast, climatology)[1]
+        climatology = floating(same_terms(forecast, climatology)[1])
     if set(o.dims) - set(f.dims):
         f = f.broadcast_like(o)
     single = f.isel({member: 0}, drop=True) if member else f
     dims = reduced_dims(single, dim)
     kept = [name for name in single.dims if name not in dims]
-    shape = xr.Dataset({"f": f, "o": o}).sizes
+    shape = {**o.sizes, **f.sizes}
     w = _weights(weights, dims, {name: shape[name] for name in dims})
     inputs = [f, o.broadcast_like(single), w]
     if climatology is not None:
@@ -125,6 +131,7 @@ def _weights(
     ones = xr.DataArray(np.ones([sizes[name] for name in dims]), dims=dims)
     if weights is None:
         return ones
+    check_weights(weights)
     other = set(weights.dims) - set(dims)
     if other:
         raise AxisError(

@@ -20,7 +20,7 @@ from ..cf.discover import find_axes
 from ..cf.forecast_coords import valid_time
 from ..units import is_difference
 from .align import observations_at
-from .pairs import pair
+from .pairs import comparable
 from .provenance import Provenance
 
 __all__ = ["aligned", "evidence", "fingerprints"]
@@ -142,7 +142,8 @@ def aligned(
         truth = observations_at(forecast, truth)
     if set(truth.dims) - set(forecast.dims):
         return None
-    return (*pair(forecast, truth), k)
+    f, o = comparable(forecast, truth)
+    return f.astype(np.float64), o.astype(np.float64), k
 
 
 def fingerprints(events: xr.DataArray, dim: str) -> tuple[str, ...]:

@@ -10,12 +10,16 @@ import xarray as xr
 from ..cf.attrs import score_attrs
 from ..cf.clues import is_dates
 from ..cf.packing import decoded
-from ..errors import AxisError, GridMismatchError, UnitsError
-from ..units import convert_array, is_difference
+from ..errors import AxisError, UnitsError
+from ..units import convert_array
+from .labels import check_labels
+from .meaning import check_anomalies, check_numbers, check_weights, warn_of_bases
 
 __all__ = [
     "Dims",
+    "comparable",
     "finish",
+    "floating",
     "mean_over",
     "pair",
     "reduced_dims",
@@ -30,7 +34,7 @@ Dims = str | Iterable[Hashable] | None
 def pair(forecast: xr.DataArray, obs: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
     """Return both with the same labels and units, in float64, the truth converted.
 
-    Raises as :func:`same_terms`.
+    Raises and warns as :func:`same_terms`.
     """
     forecast, obs = same_terms(forecast, obs)
     return forecast.astype(np.float64), obs.astype(np.float64)
@@ -41,24 +45,30 @@ def same_terms(forecast: xr.DataArray, obs: xr.DataArray) -> tuple[xr.DataArray,
 
     Raises
     ------
+    DataTypeError
+        No real numbers.
     GridMismatchError
-        A dimension that both have carries different labels; nothing is dropped silently.
+        A dimension that both have carries different labels, cells of grids with 2-D latitude and
+        longitude lie elsewhere, or single levels differ; nothing is dropped silently.
     UnitsError
         Only one has units, they do not convert, or one is an anomaly and the other is not.
+
+    Warns
+    -----
+    XearthWarning
+        Both are anomalies, from different base periods.
     """
+    forecast, obs = comparable(forecast, obs)
+    warn_of_bases(forecast, obs)
+    return forecast, obs
+
+
+def comparable(forecast: xr.DataArray, obs: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
+    """Return what :func:`same_terms` does, without a word on base periods."""
     forecast, obs = decoded(forecast), decoded(obs)
-    for dim in set(forecast.dims) & set(obs.dims):
-        if dim not in forecast.coords or dim not in obs.coords:
-            continue
-        mine, theirs = forecast[dim].values, obs[dim].values
-        if mine.shape != theirs.shape or not (mine == theirs).all():
-            differing = [str(v) for v in np.setxor1d(mine, theirs)[:4]]
-            raise GridMismatchError(
-                f"forecast {forecast.name!r} and truth {obs.name!r} differ along {dim!r}: "
-                f"{mine.size} against {theirs.size} labels, differing for example in "
-                f"{differing or 'their order'}. Select the common ones with "
-                "xarray.align(forecast, obs, join='inner')."
-            )
+    check_numbers(forecast, "forecast")
+    check_numbers(obs, "truth")
+    check_labels(forecast, obs)
     units = forecast.attrs.get("units")
     if ("units" in obs.attrs) != (units is not None):
         raise UnitsError(
@@ -66,14 +76,20 @@ def same_terms(forecast: xr.DataArray, obs: xr.DataArray) -> tuple[xr.DataArray,
             f"{obs.attrs.get('units')!r}; expected both or neither. Set attrs['units']."
         )
     if units is not None:
-        if is_difference(forecast.attrs) != is_difference(obs.attrs):
-            raise UnitsError(
-                f"one of forecast {forecast.name!r} and truth {obs.name!r} is an anomaly, the "
-                "other is absolute. Use xearth.anomaly on the absolute one, or mark an anomaly as "
-                "one: attrs['units_metadata'] = 'temperature: difference'."
-            )
+        check_anomalies(forecast, obs)
         obs = convert_array(obs, units)
     return forecast, obs
+
+
+def floating(array: xr.DataArray) -> xr.DataArray:
+    """Return single precision as it is, so that thresholds are met by what is stored; else double.
+
+    Examples
+    --------
+    >>> floating(xr.DataArray(np.array([1, 2], "uint8"))).dtype
+    dtype('float64')
+    """
+    return array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
 
 
 def refuse_record(forecast: xr.DataArray, obs: xr.DataArray) -> None:
@@ -131,10 +147,13 @@ def mean_over(array: xr.DataArray, dim: Dims, weights: xr.DataArray | None = Non
     ------
     AxisError
         The weights have a dimension that is not averaged over.
+    ConfigError
+        Negative or infinite weights.
     """
     dims = reduced_dims(array, dim)
     if weights is None:
         return array.mean(dims, skipna=True) if dims else array
+    check_weights(weights)
     other = set(weights.dims) - set(dims)
     if other:
         raise AxisError(

@@ -23,7 +23,7 @@ from ..cf.forecast_coords import valid_time
 from ..errors import ConfigError, MissingDataError
 from .align import match
 
-__all__ = ["Judged", "Period", "Provenance", "Smoothing"]
+__all__ = ["Judged", "Period", "Provenance", "Smoothing", "same_periods", "show"]
 
 Stamps = npt.NDArray[np.int64]
 
@@ -391,6 +391,25 @@ def _with_starts(forecast: xr.DataArray | xr.Dataset) -> Any:
         if single and forecast[kind].ndim == 0:
             forecast = forecast.expand_dims(kind)
     return forecast
+
+
+def same_periods(a: str, b: str) -> bool:
+    """Tell whether two texts mean the same period, however the verifying time was treated.
+
+    Examples
+    --------
+    >>> same_periods("1981/2010", "1981-01/2010-12 (leave-one-out)")
+    True
+    """
+    if a == b:
+        return True
+    if _readable(a) is None or _readable(b) is None:
+        return False
+    mine, theirs = (
+        sorted((_key(first, _FIRST), _key(last, _LAST)) for first, last in _parsed(text).spans)
+        for text in (a, b)
+    )
+    return mine == theirs
 
 
 def show(stamp: int) -> str:
