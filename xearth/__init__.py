@@ -43,9 +43,13 @@ if TYPE_CHECKING:
     from .models.config import EarthformerConfig
     from .models.earthformer import Earthformer
     from .models.heads import LowRankGaussian, Point
+    from .reference.analog import Analog
     from .reference.climatology import Climatology
+    from .reference.cslim import CSLIM
+    from .reference.dressed import Dressed
     from .reference.lim import LIM
     from .reference.persistence import DampedPersistence, Persistence
+    from .reference.recharge import RechargeOscillator
     from .training.options import TrainOptions
     from .units import Q
     from .verification.align import observations_at
@@ -78,9 +82,13 @@ _HOMES = {
     "models.config": ("EarthformerConfig",),
     "models.earthformer": ("Earthformer",),
     "models.heads": ("LowRankGaussian", "Point"),
+    "reference.analog": ("Analog",),
     "reference.climatology": ("Climatology",),
+    "reference.cslim": ("CSLIM",),
+    "reference.dressed": ("Dressed",),
     "reference.lim": ("LIM",),
     "reference.persistence": ("DampedPersistence", "Persistence"),
+    "reference.recharge": ("RechargeOscillator",),
     "training.options": ("TrainOptions",),
     "units": ("Q",),
     "verification.align": ("observations_at",),
@@ -92,6 +100,7 @@ _HOMES = {
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "CSLIM",
     "EMOS",
     "LIM",
     "NINO3",
@@ -99,12 +108,14 @@ __all__ = [
     "NINO12",
     "NINO34",
     "TROPICS",
+    "Analog",
     "Axes",
     "Box",
     "Climatology",
     "DampedPersistence",
     "DataArrayAccessor",
     "DatasetAccessor",
+    "Dressed",
     "Earthformer",
     "EarthformerConfig",
     "EnsembleDressing",
@@ -116,6 +127,7 @@ __all__ = [
     "Persistence",
     "Point",
     "Q",
+    "RechargeOscillator",
     "Recipe",
     "TrainOptions",
     "Window",
