@@ -109,8 +109,9 @@ def differences(
 ) -> xr.Dataset:
     """Return how the scores of a forecast differ from those of a reference, and whether for sure.
 
-    Both are scored on the same cases: starts and leads with the same number of pairs in both.
-    Others are left out and counted.
+    Both are compared at the starts and leads at which both have the same number of pairs; others
+    are left out and counted. Which cells these pairs are of a state does not know: accumulate
+    both of the same points, as ``verify(..., reference=...)`` does.
 
     Parameters
     ----------
@@ -226,6 +227,8 @@ class _Cases:
         """Read a state in memory; ``kept`` (I, L) are the cases to use."""
         parts = state.parts
         init, lead, rows = map(str, parts["n.count"].dims[:3])
+        if kept is None and init in parts.indexes:
+            parts = parts.sortby(init)  # blocks are of starts that follow each other in time
         arrays = {
             (area, s.name): {k: parts[part_name(area, s.name, k)].values for k in s.parts}
             for area, statistics in statistics_by_area(state.scores).items()

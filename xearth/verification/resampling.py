@@ -137,6 +137,8 @@ class Bootstrap:
         x = np.where(known[..., None], x, 0.0)
         out = np.full((P, len(STATISTICS)), np.nan)
         out[:, 5] = known.sum(1)
+        if n == 0:
+            return out
         mean, deviation = _split(x)
         out[:, 0] = _quiet(finish, n * mean)
         if n < MINIMUM or P == 0:

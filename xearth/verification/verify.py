@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypedDict, Unpack
 
+import dask
 import xarray as xr
 
-from ..cf.packing import decoded
-from ..errors import ConfigError
+from ..errors import ConfigError, TimeAxisError
 from ..units import compatible, is_difference
 from .areas import Areas, areas_of, box_weights
+from .common import field_of, least_members, on_common_points
 from .groups import Groups, groups_of
 from .intervals import differences, intervals
 from .leakage import guard
-from .matched import Matched, matched, only_variable, with_starts
+from .matched import Matched, matched, with_starts
 from .observe import Work
 from .plan import lazy_parts
 from .resolve import of_cells, rows_of
@@ -22,9 +25,12 @@ from .results import finish
 from .score import Score
 from .sorting import Engine, compiled
 from .state import State, part_name, statistics_by_area
-from .thresholds import read_thresholds
+from .thresholds import Thresholds, read_thresholds
 
 __all__ = ["accumulate", "verify"]
+
+#: How messages call the forecast beside its references.
+_FORECAST = "the forecast"
 
 Scores = str | Score | Sequence[str | Score]
 Fields = xr.DataArray | xr.Dataset
@@ -91,9 +97,12 @@ def verify(
         (:func:`~xearth.verification.intervals.intervals`): ``..._lower`` and ``..._upper``. What
         is lazy is computed then.
     reference : DataArray, Dataset or mapping of names to such, optional
-        Other forecasts of the same starts, scored alike on the same pairs: ``..._difference``
-        (forecast less reference, along a dimension ``reference``), its interval, p-value and
-        verdict (:func:`~xearth.verification.intervals.differences`).
+        Other forecasts, converted to the units of the forecast: ``..._difference`` (forecast less
+        reference, along a dimension ``reference``), its interval, p-value and verdict
+        (:func:`~xearth.verification.intervals.differences`). All scores, those of the forecast
+        itself too, are then of the starts and points that all forecasts have, with as many
+        members as the scores need; the attributes ``starts_left_out``, ``cases_left_out`` and
+        ``points_left_out`` count the others.
     engine : {"numpy", "numba"}, optional
         "numba" works the parts of ensembles out several times faster, to the same numbers; it
         needs the extra ``fast``.
@@ -113,11 +122,14 @@ def verify(
     GridMismatchError
         Labels or shapes of the grids differ.
     TimeAxisError
-        The times of the truth repeat, or their step or calendar is not that of the forecast.
+        Starts, leads or times of the truth repeat, or their step or calendar is not that of the
+        forecast.
     MissingDataError
-        The truth holds none of the valid times.
+        The truth holds none of the valid times, or forecast and reference share fewer than 5
+        starts.
     ConfigError
-        Unknown scores or groups, or fewer members than a score is defined for.
+        Unknown scores, groups that are unknown or repeated, no reference in a mapping, or fewer
+        members than a score is defined for.
 
     Warns
     -----
@@ -147,25 +159,59 @@ def verify(
         "thresholds": thresholds,
         "engine": comparison.get("engine", "numpy"),
     }
-    state = accumulate(forecast, truth, scores, **options)
     confidence, reference = comparison.get("confidence"), comparison.get("reference")
-    if confidence is None and reference is None:
-        return finish(state)
-    state = state.compute()
+    with _warnings_once():
+        if reference is not None:
+            return _compared((forecast, truth), scores, _named(reference), confidence, options)
+        state = accumulate(forecast, truth, scores, **options)
+        return finish(state) if confidence is None else intervals(state, confidence=confidence)
+
+
+def _named(reference: Any) -> Mapping[str, Any]:
+    """Return references by name; a single one is called "reference"."""
+    several = isinstance(reference, Mapping) and not isinstance(reference, xr.Dataset)
+    return reference if several else {"reference": reference}
+
+
+def _compared(
+    fields: tuple[Fields, Fields],
+    scores: Scores,
+    references: Mapping[str, Any],
+    confidence: float | None,
+    options: dict[str, Any],
+) -> xr.Dataset:
+    """Return the scores of a forecast and how those of references differ, on common points."""
+    if not references:
+        raise ConfigError("reference={} names no forecast; expected one or more, or None.")
+    forecast = field_of(fields[0], "forecast")
+    limits = _limits(options["thresholds"], forecast)
+    given = {_FORECAST: _with_least(forecast, scores, limits)}
+    for name, other in references.items():
+        field = field_of(other, f"reference {name!r}")
+        given[name] = _with_least(field, scores, limits)
+    common = on_common_points(given, field_of(fields[1], "truth"))
+    states = [accumulate(each, common.truth, scores, **options) for each in common.forecasts]
+    parts, left_out = dask.compute([state.parts for state in states], common.left_out)
+    state, *rest = (State(each.scores, own) for each, own in zip(states, parts, strict=True))
     found = finish(state) if confidence is None else intervals(state, confidence=confidence)
-    if reference is None:
-        return found
-    others: Mapping[str, Any] = {"reference": reference}
-    if isinstance(reference, Mapping) and not isinstance(reference, xr.Dataset):
-        others = reference
-    against = [
-        differences(
-            state, accumulate(other, truth, scores, **options), confidence=confidence or 0.95
-        )
-        for other in others.values()
-    ]
-    labels = xr.Variable("reference", list(others), {"long_name": "what is compared with"})
-    return found.merge(_along(against, labels, [score.name for score in state.scores]))
+    against = [differences(state, other, confidence=confidence or 0.95) for other in rest]
+    labels = xr.Variable("reference", list(references), {"long_name": "what is compared with"})
+    found = found.merge(
+        _along(against, labels, [score.name for score in state.scores]), combine_attrs="override"
+    )
+    method = {k: v for k, v in against[0].attrs.items() if k not in left_out}
+    left_out = {name: int(number) for name, number in left_out.items()}
+    return found.assign_attrs({**method, **found.attrs, **left_out})
+
+
+def _with_least(
+    forecast: xr.DataArray, scores: Scores, limits: Thresholds | None
+) -> tuple[xr.DataArray, int]:
+    """Return a forecast, and how many of its members a point needs to count for all scores."""
+    forecast, axes = with_starts(forecast)
+    _check_cases(forecast, (str(axes.init), str(axes.lead)))
+    size = 0 if axes.member is None else forecast.sizes[axes.member]
+    return forecast, least_members(rows_of(scores, limits, members=size), size)
 
 
 def _along(found: list[xr.Dataset], labels: xr.Variable, scores: list[str]) -> xr.Dataset:
@@ -217,31 +263,73 @@ def accumulate(
     _check_names("accumulate", options, ("engine",))
     engine = options.get("engine", "numpy")
     compiled(engine)
-    forecast, _ = with_starts(decoded(only_variable(forecast, "forecast")))
-    truth = decoded(only_variable(truth, "truth"))
     names = [by] if isinstance(by, str) else list(by)
-    limits = None if thresholds is None else read_thresholds(thresholds, forecast)
-    pairs = matched(forecast, truth, climatology)
-    members = pairs.forecast.shape[2] if pairs.is_ensemble else 0
-    rows = rows_of(scores, limits, members=members)
-    if "valid_time" in pairs.coords:
-        guard(forecast, truth, climatology=climatology)
+    with _warnings_once():
+        forecast, axes = with_starts(field_of(forecast, "forecast"))
+        _check_cases(forecast, (str(axes.init), str(axes.lead)))
+        truth = field_of(truth, "truth")
+        limits = _limits(thresholds, forecast)
+        pairs = matched(forecast, truth, climatology)
+        members = pairs.forecast.shape[2] if pairs.is_ensemble else 0
+        rows = rows_of(scores, limits, members=members)
+        if "valid_time" in pairs.coords:
+            guard(forecast, truth, climatology=climatology)
     _check(pairs, rows, climatology)
-    grid = [name for name in names if name in pairs.names[2:]]
+    rows, areas, groups = _layout(pairs, rows, names, (weights, regions))
+    lazy_state = State(rows, _parts(pairs, rows, areas, groups, (names, engine)))
+    lazy = any(v.chunks is not None for v in (pairs.forecast, pairs.truth))
+    return lazy_state if lazy else lazy_state.compute()
+
+
+def _layout(
+    pairs: Matched, rows: tuple[Score, ...], by: list[str], over: tuple[Any, Any]
+) -> tuple[tuple[Score, ...], Areas, Groups]:
+    """Return the scores as those of what is kept, the weights of the cells and the groups."""
+    weights, regions = over
+    init, lead, *space = pairs.names
+    same = [{"init": init, "lead": lead}.get(name, name) for name in by]
+    if len(set(same)) < len(same):
+        raise ConfigError(f"by={by} names a dimension more than once; expected each once.")
+    grid = [name for name in by if name in space]
     if len(grid) == 2:
         rows = of_cells(rows)
         if regions is not None:
             raise ConfigError(
-                f"by={names} keeps every cell, of which regions have many. Leave one out."
+                f"by={by} keeps every cell, of which regions have many. Leave one out."
             )
     areas = areas_of(pairs.grid, weights, regions, grid[0] if len(grid) == 1 else None)
-    if "region" in names and "region" not in areas.coords:
+    if "region" in by and "region" not in areas.coords:
         raise ConfigError("by='region' needs regions={name: Box or mask}; found none with names.")
-    cases = [name for name in names if name not in (*grid, "region")]
-    groups = groups_of(cases, pairs.coords, pairs.names[:2])
-    lazy_state = State(rows, _parts(pairs, rows, areas, groups, (names, engine)))
-    lazy = any(v.chunks is not None for v in (pairs.forecast, pairs.truth))
-    return lazy_state if lazy else lazy_state.compute()
+    cases = [name for name in by if name not in (*grid, "region")]
+    return rows, areas, groups_of(cases, pairs.coords, pairs.names[:2])
+
+
+@contextmanager
+def _warnings_once() -> Iterator[None]:
+    """Issue each warning once, however many fields give rise to it."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    found = {(w.category, str(w.message)): w for w in reversed(caught)}
+    for w in reversed(found.values()):
+        warnings.warn_explicit(w.message, w.category, w.filename, w.lineno)
+
+
+def _limits(thresholds: Any, forecast: xr.DataArray) -> Thresholds | None:
+    return None if thresholds is None else read_thresholds(thresholds, forecast)
+
+
+def _check_cases(forecast: xr.DataArray, names: tuple[str, str]) -> None:
+    """Refuse starts or leads that repeat: they would count twice."""
+    for name in names:
+        index = forecast.indexes.get(name)
+        if index is not None and not index.is_unique:
+            again = index[index.duplicated()]
+            raise TimeAxisError(
+                f"{again.nunique()} labels of {name!r} of {forecast.name!r} appear more than once, "
+                f"first {again[0]}; expected each once, or they count twice. Drop the repeats: "
+                f"forecast.drop_duplicates({name!r})."
+            )
 
 
 def _check_names(what: str, given: Iterable[str], known: tuple[str, ...]) -> None:
