@@ -10,7 +10,7 @@ import xarray as xr
 
 from ..cf.calendars import Calendar
 from ..cf.discover import discover
-from ..cf.forecast_coords import lead_unit, valid_time
+from ..cf.forecast_coords import lead_counts, lead_unit, valid_time
 from ..cf.packing import decoded
 from ..cf.timeaxis import MONTHS, TimeAxis
 from ..errors import TimeAxisError
@@ -25,8 +25,8 @@ def observations_at(forecast: xr.DataArray | xr.Dataset, obs: xr.DataArray) -> x
     """Return the observed value at the valid time of each start and lead.
 
     On a monthly axis a valid time matches the observation of its calendar month, whatever the
-    day of the stamps and whatever the calendars; else the stamps must be equal to within 1 %
-    of the step.
+    day of the stamps and whatever the calendars; where both truth and leads count years, that of
+    its calendar year; else the stamps must be equal to within 1 % of the step.
 
     Parameters
     ----------
@@ -44,7 +44,10 @@ def observations_at(forecast: xr.DataArray | xr.Dataset, obs: xr.DataArray) -> x
     Raises
     ------
     TimeAxisError
-        Repeated times, or an observed step that is not that of the leads.
+        Repeated times, or an observed step that is not that of the leads: durations against
+        calendar months, yearly (or seasonal) leads against monthly truth, monthly leads against
+        yearly truth. A truth of running means (``attrs["target"]``) holds whole seasons or years
+        at every month and matches by month.
 
     Examples
     --------
@@ -99,36 +102,57 @@ def match(
             f"one truth per time. Drop them: obj.drop_duplicates({time!r})."
         )
     valid = valid_time(forecast)
-    keys, wanted = _keys(axis, valid.values, monthly=_is_monthly(forecast, axis))
+    keys, wanted = _keys(axis, valid.values, _months_of_a_key(forecast, obs, axis))
     order = np.argsort(keys)
     place = order[np.searchsorted(keys, wanted, sorter=order).clip(max=keys.size - 1)]
     place = _nearest(keys, place, order, wanted)
     return time, valid, place, np.abs(keys[place] - wanted) <= _tolerance(axis)
 
 
-def _is_monthly(forecast: xr.DataArray | xr.Dataset, axis: TimeAxis) -> bool:
-    """Tell whether truth and leads count calendar months; they must agree."""
+def _months_of_a_key(
+    forecast: xr.DataArray | xr.Dataset, obs: xr.DataArray, axis: TimeAxis
+) -> int | None:
+    """Return the calendar months that count as one time: 1, or 12; None for fixed durations."""
     lead = forecast.coords.get(discover(forecast, require=()).lead or "lead")
     known = lead is not None and (lead.dtype.kind == "m" or "units" in lead.attrs)
-    months = lead_unit(lead)[1] in MONTHS if lead is not None and known else None
+    factor, unit = lead_unit(lead) if lead is not None and known else (1, None)
     if axis.step is None:
-        return bool(months)
-    if months is not None and months != (axis.step.months is not None):
+        return MONTHS.get(unit or "")
+    steps = axis.step.months
+    if unit is not None and (unit in MONTHS) != (steps is not None):
         raise TimeAxisError(
             f"the truth has the step {axis.step}, but the leads count "
-            f"{'months' if months else 'fixed durations'}: they do not match. Resample the truth "
-            "to the step of the forecast."
+            f"{'months' if unit in MONTHS else 'fixed durations'}: they do not match. Resample the "
+            "truth to the step of the forecast."
         )
-    return axis.step.months is not None
+    if lead is None or unit not in MONTHS or steps is None:
+        return None if steps is None else 1
+    own = factor * MONTHS[unit]
+    if steps % own and "target" not in obs.attrs:
+        whole = "year" if own == 12 else "season"
+        raise TimeAxisError(
+            f"the leads count {lead.attrs['units']}, but the truth {obs.name!r} has the step "
+            f"{axis.step}, of which one would stand for a whole {whole}. Average the truth over "
+            f"each {whole} (obs.resample({axis.name}={'YS' if own == 12 else 'QS-DEC'!r}).mean()), "
+            "or give the leads in months if the forecast is of single months."
+        )
+    apart = int(np.gcd.reduce(np.diff(np.sort(lead_counts(lead)[0] * MONTHS[unit]))))
+    if apart % steps:
+        raise TimeAxisError(
+            f"the truth {obs.name!r} has the step {axis.step}, but the leads are "
+            f"{apart} month{'s' if apart > 1 else ''} apart: most would go without a truth. Give a "
+            "truth of the step of the leads, or average the forecast to that of the truth."
+        )
+    return 12 if unit == "years" and steps % 12 == 0 else 1
 
 
 def _keys(
-    axis: TimeAxis, valid: npt.NDArray[Any], *, monthly: bool
+    axis: TimeAxis, valid: npt.NDArray[Any], months: int | None
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return one integer per observed stamp and per valid time: months, or microseconds."""
+    """Return one integer per observed stamp and per valid time: months, years, microseconds."""
     other = Calendar.of(valid, "valid_time")
-    if monthly:
-        return axis.style.calendar.months(axis.values), other.months(valid)
+    if months is not None:
+        return axis.style.calendar.months(axis.values) // months, other.months(valid) // months
     if other.name != axis.calendar and not {other.name, axis.calendar} <= _CIVIL:
         raise TimeAxisError(
             f"valid times are in the calendar {other.name!r}, the truth in {axis.calendar!r}; at "

@@ -113,6 +113,50 @@ def test_truth_stays_lazy(index, hindcast):
     np.testing.assert_array_equal(lazy.compute(), observations_at(hindcast, index))
 
 
+def yearly(leads=(1, 2), units="years"):
+    """Forecasts from Januaries, and monthly truth that is the year plus a part of the month."""
+    init = xr.date_range("2000-01", periods=3, freq="YS")
+    lead = xr.Variable("lead", list(leads), {"units": units})
+    fc = xr.DataArray(np.zeros((3, len(leads))), {"init": init, "lead": lead}, ("init", "lead"))
+    time = xr.date_range("2000-01", periods=72, freq="MS")
+    obs = xr.DataArray(time.year + (time.month - 6.5) / 100, {"time": time}, ("time",), "x")
+    return fc, obs
+
+
+@pytest.mark.parametrize(("units", "freq"), [("years", "YS"), ("seasons", "QS-DEC")])
+def test_a_month_does_not_stand_for_a_year(units, freq):
+    fc, obs = yearly(units=units)
+    with pytest.raises(TimeAxisError, match=rf"time='{freq}'\)\.mean\(\)"):
+        observations_at(fc, obs)
+    with pytest.raises(TimeAxisError, match="Average the truth"):
+        verify(fc, obs, "rmse", weights=None)
+    # a mean over the months before is one of a whole year at every month
+    at = observations_at(fc, obs.assign_attrs(target="trailing mean over 12 steps"))
+    assert bool(at.notnull().all())
+
+
+def test_years_match_by_year_wherever_they_are_stamped():
+    fc, obs = yearly()
+    truth = obs.resample(time="YS").mean()
+    expected = [[2001, 2002], [2002, 2003], [2003, 2004]]
+    np.testing.assert_allclose(observations_at(fc, truth), expected, atol=1e-9)
+    for freq in ("YS-JUL", "YE"):
+        stamps = xr.date_range("2000-01", periods=6, freq=freq)
+        moved = truth.assign_coords(time=stamps)
+        np.testing.assert_allclose(observations_at(fc, moved), expected, atol=1e-9)
+    alone = truth.isel(time=[2])
+    assert observations_at(fc, alone).notnull().sum().item() == 2
+
+
+def test_a_year_does_not_stand_for_a_month():
+    fc, obs = yearly(leads=(0, 1, 2), units="months")
+    truth = obs.resample(time="YS").mean()
+    with pytest.raises(TimeAxisError, match="leads are 1 month apart"):
+        observations_at(fc, truth)
+    whole, _ = yearly(leads=(12, 24), units="months")
+    assert observations_at(whole, truth).values.round(6).tolist()[0] == [2001, 2002]
+
+
 def test_repeated_truth_is_refused(index, hindcast):
     with pytest.raises(TimeAxisError, match="repeated"):
         observations_at(hindcast, index.isel(time=[0, 1, 1, 2, 3]))

@@ -28,7 +28,7 @@ from xearth.verification import (
 )
 
 RNG = np.random.default_rng(5)
-J, I, N, L = 4, 6, 5, 2
+J, K, N, L = 4, 6, 5, 2
 INIT = xr.date_range("2000-01", periods=N, freq="MS")
 TIME = xr.date_range("2000-01", periods=N + L, freq="MS")
 LEAD = xr.Variable("lead", np.arange(L), {"units": "months"})
@@ -36,7 +36,7 @@ LEAD = xr.Variable("lead", np.arange(L), {"units": "months"})
 
 def plane() -> dict[str, Any]:
     """A grid turned against the meridians, as of an ocean model."""
-    y, x = np.meshgrid(np.arange(J), np.arange(I), indexing="ij")
+    y, x = np.meshgrid(np.arange(J), np.arange(K), indexing="ij")
     return {
         "lat": (("j", "i"), -10.0 + 2.0 * y + 0.3 * x, {"units": "degrees_north"}),
         "lon": (("j", "i"), 170.0 + 3.0 * x - 0.2 * y, {"units": "degrees_east"}),
@@ -46,14 +46,14 @@ def plane() -> dict[str, Any]:
 def archive(**coords: Any) -> tuple[xr.DataArray, xr.DataArray]:
     attrs = {"units": "degC", "long_name": "temperature"}
     f = xr.DataArray(
-        20 + RNG.standard_normal((N, L, J, I)),
+        20 + RNG.standard_normal((N, L, J, K)),
         {"init": INIT, "lead": LEAD, **plane(), **coords},
         ("init", "lead", "j", "i"),
         "t",
         attrs,
     )
     o = xr.DataArray(
-        20 + RNG.standard_normal((N + L, J, I)),
+        20 + RNG.standard_normal((N + L, J, K)),
         {"time": TIME, **plane(), **coords},
         ("time", "j", "i"),
         "t",
@@ -238,7 +238,7 @@ class TestInput:
     @pytest.mark.parametrize("bad", [np.inf, -1.0])
     def test_weights(self, bad: float) -> None:
         f, o = archive()
-        weights = xr.DataArray(np.ones((J, I)), dims=("j", "i"))
+        weights = xr.DataArray(np.ones((J, K)), dims=("j", "i"))
         weights[1, 1] = bad
         with pytest.raises(ConfigError, match="finite"):
             verify(f, o, "rmse", weights=weights)
