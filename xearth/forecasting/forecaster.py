@@ -381,6 +381,30 @@ def _checked_leads(leads: int, forecaster: Forecaster) -> int:
     return int(leads)
 
 
+def checked_members(members: Any) -> int | None:
+    """Return the number of members that was asked for, None for one forecast without any.
+
+    Raises
+    ------
+    ConfigError
+        It is no whole number of at least 1.
+
+    Examples
+    --------
+    >>> checked_members(20), checked_members(None)
+    (20, None)
+    """
+    if members is None:
+        return None
+    whole = isinstance(members, int | np.integer) and not isinstance(members, bool)
+    if not whole or members < 1:
+        raise ConfigError(
+            f"members={members!r}: expected a whole number of at least 1, or None for one forecast "
+            "for each start."
+        )
+    return int(members)
+
+
 def forecast(
     history: xr.DataArray | xr.Dataset,
     model: Forecaster | str | Path,
@@ -415,6 +439,11 @@ def forecast(
     DataArray or Dataset (init, lead[, member], y, x)
         See :meth:`NetworkForecaster.forecast`, also for what it raises.
 
+    Raises
+    ------
+    ConfigError
+        ``members`` is no whole number of at least 1.
+
     Examples
     --------
     >>> from xearth.data.sources import samples
@@ -425,6 +454,7 @@ def forecast(
     """
     from .io import forecaster_of
 
+    members = checked_members(members)
     forecaster = forecaster_of(model)
     if isinstance(forecaster, NetworkForecaster):
         return forecaster.forecast(

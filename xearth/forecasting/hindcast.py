@@ -22,8 +22,8 @@ from ..cf.timeaxis import TimeAxis
 from ..data.windows import Window
 from ..errors import ConfigError, TimeAxisError
 from ..verification.provenance import Provenance
-from .fingerprint import fingerprint
-from .forecaster import NetworkForecaster
+from .fingerprint import data_identity, fingerprint, identity
+from .forecaster import NetworkForecaster, checked_members
 from .shipping import Saved, resident, saved
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def hindcast(
     ----------
     history : DataArray or Dataset
         Observed field (time, ...); Dask arrays stay lazy, and each block reads what it needs.
+        (A file opened without Dask is read once, a part at a time, to know it again.)
     model : Forecaster, path or str
         A forecaster, the path of a saved one, or the name of a shipped one. With a path or a
         name each worker loads the file itself, so every worker must see it; a forecaster in
@@ -76,12 +77,14 @@ def hindcast(
     DataArray or Dataset
         (init, lead[, member], ...), as ``model.forecast`` gives it. Its attributes say what the
         forecaster has seen (``xearth_training_period`` ...), which one it is (``xearth_model``,
-        a fingerprint), the seed, and a fingerprint of the history of the first start.
+        a fingerprint), the seed, and which history it looks back on (``xearth_data``). Equal
+        hindcasts have equal names of their Dask arrays, in any process, so that
+        :func:`xearth.write_hindcast` knows them again.
 
     Raises
     ------
     ConfigError
-        If ``starts_per_block`` is not a positive whole number.
+        If ``starts_per_block`` or ``members`` is not a positive whole number.
     TimeAxisError
         If no start has a complete history.
     XearthError
@@ -103,6 +106,7 @@ def hindcast(
         raise ConfigError(
             f"starts_per_block must be a positive whole number; found {starts_per_block!r}."
         )
+    members = checked_members(members)
     carried, forecaster = saved(model) if isinstance(model, str | Path) else (None, model)
     name = str(discover(history, require=("time",)).time)
     axis = TimeAxis.from_array(history[name])
@@ -145,24 +149,36 @@ class _Plan:
         """Return the labeled lazy forecasts, ``size`` starts in a block."""
         import dask
 
+        data = self.data()
+        starts = self.axis.values[self.positions]
+        asked = [identity(self.forecaster), data, starts, self.members, self.seed, size]
+        key = f"hindcast-{identity(asked)}"
         shared = model if isinstance(model, Saved) else dask.delayed(model, traverse=False)
         variables = _variables(first)
         columns: list[list[Any]] = [[] for _ in variables]
-        for chosen in self.blocks(size):
+        for number, chosen in enumerate(self.blocks(size)):
             made = dask.delayed(_block, nout=len(variables))(
-                shared, self.needed(chosen), self.axis.values[chosen], self.members, self.seed
-            )
+                shared, self.needed(chosen), self.axis.values[chosen], self.members, self.seed,
+                dask_key_name=f"{key}-{number}",
+            )  # fmt: skip
             for column, variable, part in zip(columns, variables, made, strict=True):
                 column.append((part, (chosen.size, *variable.shape[1:])))
         fields = {
-            variable.name: self._labeled(variable, column)
+            variable.name: self._labeled(variable, column, data)
             for variable, column in zip(variables, columns, strict=True)
         }
         if isinstance(first, xr.DataArray):
             return next(iter(fields.values()))
         return xr.Dataset(fields, attrs=first.attrs)
 
-    def _labeled(self, first: xr.DataArray, column: list[Any]) -> xr.DataArray:
+    def data(self) -> str:
+        """Return what tells the history of all starts apart."""
+        steps = _steps(self.axis, self.positions, self.forecaster.history)
+        whole = steps.size == steps[-1] - steps[0] + 1
+        chosen = slice(int(steps[0]), int(steps[-1]) + 1) if whole else steps
+        return data_identity(self.history.isel({self.time: chosen}))
+
+    def _labeled(self, first: xr.DataArray, column: list[Any], told: str) -> xr.DataArray:
         import dask.array as da
 
         data = da.concatenate([da.from_delayed(p, shape, dtype=first.dtype) for p, shape in column])
@@ -175,7 +191,7 @@ class _Plan:
         attrs |= {
             "xearth_model": fingerprint(self.forecaster),
             "xearth_seed": int(self.seed),
-            "xearth_data": _told_apart(self.needed(self.positions[:1])),
+            "xearth_data": told,
         }
         return xr.DataArray(data, coords=kept, dims=first.dims, name=first.name, attrs=attrs)
 
@@ -188,16 +204,6 @@ def _block(
     past = history.isel({dim: slice(None) for dim in history.dims})
     made = resident(model).forecast(past, init=init, members=members, seed=seed)
     return tuple(variable.values for variable in _variables(made))
-
-
-def _told_apart(past: Any) -> str:
-    """Return a fingerprint of the history of one start: its values, labels and units."""
-    parts = [
-        [variable.name, variable.dims, variable.values, variable.attrs.get("units")]
-        + [[str(name), coord.values] for name, coord in sorted(variable.coords.items())]
-        for variable in _variables(past)
-    ]
-    return fingerprint(parts)
 
 
 def _variables(made: Any) -> tuple[xr.DataArray, ...]:

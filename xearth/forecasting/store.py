@@ -62,7 +62,11 @@ def write_hindcast(
     Parameters
     ----------
     hindcast : DataArray or Dataset (init, lead, ...)
-        Such as :func:`xearth.hindcast` gives; one Dask block of starts is the unit of work.
+        Such as :func:`xearth.hindcast` gives; one Dask block of starts is the unit of work. What
+        was written is known again by the names of its Dask arrays, which hold the content of
+        arrays in memory, and path and time of files. (Arrays without such a name, of
+        ``dask.delayed`` or of a function that is not importable, are taken up in the same
+        session only, with the same object.)
     path : path
         Ends in ``.zarr``. The layout is that of :func:`xearth.to_cf`; read it back with
         :func:`xearth.from_cf`.
@@ -81,8 +85,9 @@ def write_hindcast(
     ------
     SourceError
         The path has another ending or its folder is missing, or what lies there is another
-        hindcast (another model, seed, other starts, members, leads, labels or blocks); the
-        message names what differs. Nothing is computed before.
+        hindcast (another model, seed, history, other starts, members, leads, labels, blocks or
+        values), or cannot be known to be the same; the message names what differs. Nothing is
+        computed before.
     DataTypeError
         The values are not lazy.
     AxisError
@@ -183,7 +188,20 @@ def _request(hindcast: xr.DataArray | xr.Dataset, laid: xr.Dataset) -> dict[str,
         "grid": fingerprint(rest),
         "attributes": fingerprint(told),
         "block": [int(c) for c in first.encoding["chunks"]],
+        "content": _content(hindcast, laid),
     }
+
+
+def _content(hindcast: xr.DataArray | xr.Dataset, laid: xr.Dataset) -> str:
+    """Return what the values depend on: the names of the Dask arrays, and what is in memory."""
+    made = hindcast.data_vars.values() if isinstance(hindcast, xr.Dataset) else [hindcast]
+    names = [str(variable.data.name) for variable in made if variable.chunks is not None]
+    static = {
+        str(name): (variable.dims, variable.values, dict(variable.attrs))
+        for name, variable in laid.data_vars.items()
+        if variable.chunks is None
+    }
+    return fingerprint([names, static])
 
 
 @dataclass(frozen=True, eq=False)
@@ -294,6 +312,14 @@ class _Work:
             if self.request.get(key) != found.get(key)
         )
         if differing:
+            if differing == ["content"]:
+                raise SourceError(
+                    f"{str(place)!r} holds a hindcast with the same labels, but of other values, "
+                    "or of values that cannot be known to be the same: the content of the history, "
+                    "the forecaster or the arrays differs, or cannot be seen (a lambda, "
+                    "dask.delayed, random numbers). Write to another name, or begin anew with "
+                    "resume=False (--no-resume)."
+                )
             details = "; ".join(
                 f"{key}: {found.get(key)!r} there, {self.request.get(key)!r} asked for"
                 for key in differing

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 
+import dask
 import numpy as np
 import pytest
 import xarray as xr
@@ -13,10 +14,12 @@ from hypothesis import strategies as st
 from xearth.data.sources import samples
 from xearth.errors import CheckpointError, ConfigError, MissingDataError, TimeAxisError
 from xearth.forecasting import hindcast as module
-from xearth.forecasting.forecaster import NetworkForecaster
+from xearth.forecasting.forecaster import NetworkForecaster, forecast
 from xearth.forecasting.hindcast import hindcast
 from xearth.forecasting.shipping import resident, saved
+from xearth.reference.analog import Analog
 from xearth.reference.climatology import Climatology
+from xearth.reference.cslim import CSLIM
 from xearth.reference.lim import LIM
 from xearth.reference.persistence import DampedPersistence, Persistence
 from xearth.testing.assertions import raise_if_dask_computes
@@ -284,3 +287,43 @@ def test_a_file_that_has_changed_is_not_used(field, forecaster, tmp_path, monkey
 def test_impossible_block(sst, damped):
     with pytest.raises(ConfigError, match="starts_per_block"):
         hindcast(sst, damped, starts_per_block=0)
+
+
+@pytest.mark.parametrize("members", [-1, 0, 2.5, True, "3"])
+@pytest.mark.parametrize("make", [hindcast, forecast])
+def test_impossible_members_are_refused_before_any_work(sst, damped, make, members):
+    class Unused:
+        name, history, horizon = "unused", 1, 2
+
+    for model in (Unused(), "no such file"):
+        with pytest.raises(ConfigError, match=rf"members={members!r}"):
+            make(sst, model, members=members)
+
+
+def _models(train):
+    kept = {"horizon": 2}
+    yield Climatology.fit(train, **kept)
+    yield Persistence.fit(train, **kept)
+    yield DampedPersistence.fit(train, **kept)
+    for kind in (LIM, CSLIM, Analog):
+        yield kind.fit(train, modes=3, **kept)
+
+
+def test_equal_hindcasts_have_equal_names(sst, field, forecaster):
+    """So that a hindcast that is defined again is known again; others have other names."""
+    train = sst.sel(time=slice("1960", "1981"))
+    for one, two in zip(_models(train), _models(train), strict=True):
+        first, second = (hindcast(sst, model, init=slice("1984", "1985")) for model in (one, two))
+        assert first.data.name == second.data.name
+        assert dask.is_dask_collection(first - second)
+        assert bool(((first - second).fillna(0) == 0).all())
+    assert hindcast(field, forecaster).data.name == hindcast(field, forecaster).data.name
+    names = {
+        hindcast(sst, model, init=init, members=members, starts_per_block=size, seed=seed).data.name
+        for model in (two, Persistence.fit(train, horizon=2))
+        for init in (slice("1984", "1985"), slice("1984", "1986"))
+        for members in (None, 2)
+        for size in (6, 7)
+        for seed in (0, 1)
+    }
+    assert len(names) == 32

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 
 import dask
+import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
@@ -43,9 +46,8 @@ class Failing:
 
 def _one_forecaster(monkeypatch):
     """What it fails at, and what it has made, do not make another forecaster."""
-    monkeypatch.setattr(
-        "xearth.forecasting.hindcast.fingerprint", lambda obj: "f" * 32, raising=True
-    )
+    for name in ("fingerprint", "identity"):
+        monkeypatch.setattr(f"xearth.forecasting.hindcast.{name}", lambda obj: "f" * 32)
 
 
 @pytest.mark.parametrize("members", [None, 3])
@@ -171,6 +173,128 @@ def test_another_hindcast_is_refused_before_any_work(field, model, tmp_path, cha
     write_hindcast(other, path, resume=False)
     xr.testing.assert_equal(from_cf(path)["ssta"].load(), other.compute())
     assert [p.name for p in tmp_path.iterdir()] == ["hc.zarr"]
+
+
+def _foreign(values):
+    """A lazy hindcast that xearth did not make."""
+    coords = {
+        "init": ("init", np.array(["2000-01", "2000-02"], "M8[ns]")),
+        "lead": ("lead", [1, 2], {"units": "months"}),
+    }
+    return xr.DataArray(values, coords, ("init", "lead"), "t", {"units": "K"})
+
+
+def _later(field):
+    other = field.copy(deep=True)
+    other.loc[{"time": "2002-01"}] += 5  # not in the history of the first start
+    return other
+
+
+# Each makes a hindcast of the same labels from a field and a value that come in two versions.
+SAME_LABELS = {
+    "history": lambda f, v, m, p: hindcast(f, m),
+    "lazy history": lambda f, v, m, p: hindcast(f.chunk(time=12), m),
+    "derived": lambda f, v, m, p: (2**v * hindcast(f, m)).assign_attrs(hindcast(f, m).attrs),
+    "foreign": lambda f, v, m, p: _foreign(np.full((2, 2), v)).chunk(init=1),
+    "unknown": lambda f, v, m, p: _foreign(
+        da.from_delayed(dask.delayed(np.full)((2, 2), v), (2, 2), float)
+    ),
+    "static": lambda f, v, m, p: xr.Dataset(
+        {"t": _foreign(np.ones((2, 2))).chunk(init=1), "mask": ("x", [v, v])}
+    ),
+    "forecaster": lambda f, v, m, p: hindcast(f, Shifted(m, _Hidden(v))),
+    "lambda": lambda f, v, m, p: hindcast(f, Shifted(m, lambda: v)),
+    "file": lambda f, v, m, p: hindcast(_on_file(f, p, chunks={}), m),
+    "file without dask": lambda f, v, m, p: hindcast(_on_file(f, p, chunks=None), m),
+    "store": lambda f, v, m, p: hindcast(_in_store(f, p), m),
+}
+
+
+class _Hidden:
+    def __init__(self, value):
+        self.value = value
+
+    def __call__(self):
+        return self.value
+
+
+class Shifted:
+    """A forecaster with a part of another kind."""
+
+    name, history, horizon = "shifted", 1, 2
+
+    def __init__(self, model, shift):
+        self.model, self.shift = model, shift
+
+    def forecast(self, history, **options):
+        return self.model.forecast(history, **options) + np.float32(self.shift())
+
+
+def _on_file(field, folder, **options):
+    field.to_netcdf(folder / "new.nc")
+    os.replace(folder / "new.nc", folder / "history.nc")
+    return xr.open_dataset(folder / "history.nc", **options).ssta
+
+
+def _in_store(field, folder):
+    """The store is written to again; its folder does not change."""
+    path = folder / "history.zarr"
+    if path.exists():
+        before = path.stat().st_mtime_ns
+        part = field.isel(time=slice(24, 36)).drop_vars(["lat", "lon"])
+        part.to_zarr(path, region="auto", consolidated=False)
+        assert path.stat().st_mtime_ns == before
+    else:
+        field.chunk(time=12).to_zarr(path, consolidated=False)
+    return xr.open_zarr(path, consolidated=False).ssta
+
+
+@pytest.mark.parametrize("what", SAME_LABELS)
+def test_other_values_under_the_same_labels_are_refused(field, model, tmp_path, what):
+    path = tmp_path / "hc.zarr"
+    first = SAME_LABELS[what](field, 0.0, model, tmp_path)
+    write_hindcast(first, path)
+    assert write_hindcast(first, path) == path
+    with xr.set_options(keep_attrs=True):
+        other = SAME_LABELS[what](_later(field), 1.0, model, tmp_path)
+    with raise_if_dask_computes(), pytest.raises(
+        SourceError, match=r"(other values|another hindcast).*resume=False"
+    ):  # fmt: skip
+        write_hindcast(other, path)
+    write_hindcast(other, path, resume=False)
+    name, values = ("mask", other["mask"]) if what == "static" else (other.name, other)
+    np.testing.assert_array_equal(from_cf(path)[name].values, values.values)
+
+
+_WRITE = """
+import sys, numpy as np, xarray as xr
+from xearth.forecasting.hindcast import hindcast
+from xearth.forecasting.store import write_hindcast
+from xearth.reference.lim import LIM
+field = xr.open_dataset(sys.argv[1], chunks=eval(sys.argv[3])).ssta
+model = LIM.fit(field.load() if sys.argv[4] == "memory" else field.compute(), horizon=2, modes=3)
+lazy = hindcast(field, model, members=2, starts_per_block=6)
+if sys.argv[5] == "derived":
+    lazy = lazy.isel(lead=[0]) * np.float32(2)
+write_hindcast(lazy, sys.argv[2])
+print(lazy.data.name)
+"""
+
+
+@pytest.mark.parametrize("how", ["None memory plain", "{} file derived", "{'time':7} file plain"])
+def test_another_process_knows_a_hindcast_again(field, tmp_path, how):
+    field.to_netcdf(tmp_path / "field.nc")
+    command = [sys.executable, "-c", _WRITE, tmp_path / "field.nc", tmp_path / "hc.zarr"]
+    command += how.split()
+    names = set()
+    for seed in ("1", "2"):
+        ran = subprocess.run(
+            list(map(str, command)), env={**os.environ, "PYTHONHASHSEED": seed}, text=True,
+            capture_output=True, check=False,
+        )  # fmt: skip
+        assert ran.returncode == 0, ran.stderr
+        names.add(ran.stdout)
+    assert len(names) == 1
 
 
 def test_what_is_no_hindcast_is_refused(field, model, tmp_path):
