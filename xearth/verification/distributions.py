@@ -30,6 +30,7 @@ from ..units import cf_format, compatible, convert, parse
 from .block import Array
 from .families import Kind, check_family, load_scoringrules
 from .gaussian import gaussian_crps, gaussian_log_score, load_properscoring
+from .meaning import check_numbers
 from .pairs import Dims, finish, mean_over, pair, refuse_record
 from .thresholds import read_thresholds
 
@@ -63,8 +64,7 @@ def crps_gaussian(
         Mean, converted to the units of the truth; one number needs a unit ("20 degC") where the
         truth has one.
     scale : DataArray, number or str
-        Standard deviation, converted as a difference. Where 0 the score is the absolute error,
-        where negative it is NaN.
+        Standard deviation, converted as a difference. Where 0 the score is the absolute error.
     obs : DataArray
         Truth.
     dim : name or names, optional
@@ -83,6 +83,9 @@ def crps_gaussian(
         The labels differ.
     UnitsError
         The units do not convert, or one has none.
+    ConfigError
+        A negative scale; in Dask arrays, which are not read before they are computed, the score
+        is NaN there.
 
     Examples
     --------
@@ -155,13 +158,13 @@ def crps_distribution(
     Returns
     -------
     DataArray
-        Units of the truth; points where anything is missing, or a scale or rate is not positive,
-        do not count.
+        Units of the truth; points where anything is missing, or a scale or rate is 0 (in Dask
+        arrays: not positive), do not count.
 
     Raises
     ------
     ConfigError
-        Another family, or a parameter that it does not have.
+        Another family, a parameter that it does not have, or a negative scale or rate.
     MissingDependencyError
         scoringrules is not installed (extra ``scores``).
     GridMismatchError, UnitsError
@@ -434,12 +437,35 @@ def _frame(kind: Kind, obs: xr.DataArray) -> xr.DataArray:
 
 
 def _number(value: float | str, kind: Kind, obs: xr.DataArray) -> float:
-    return read_thresholds(value, _frame(kind, obs)).values[0]
+    frame = _frame(kind, obs)
+    units = frame.attrs.get("units")
+    bare = isinstance(value, int | float | np.number)
+    if bare and units is not None and not compatible(units, "1"):
+        raise UnitsError(
+            f"the {kind} {value:g} has no unit, but the truth {obs.name!r} has the units "
+            f"{obs.attrs['units']!r}. Write '{value:g} {units}', or the unit you mean."
+        )
+    found = read_thresholds(value, frame).values[0]
+    _check_width(found, kind, f"the {kind} {value!r}")
+    return found
+
+
+def _check_width(values: Any, kind: Kind, what: str) -> None:
+    """Refuse a negative scale or rate."""
+    negative = np.asarray(values)[np.asarray(values) < 0] if kind in ("scale", "rate") else ()
+    if len(negative):
+        raise ConfigError(
+            f"{what} holds {len(negative)} negative value{'s' if len(negative) > 1 else ''}, first "
+            f"{negative[0]:g}; expected 0 or more. Mask what is missing as NaN."
+        )
 
 
 def _labeled(value: xr.DataArray, kind: Kind, obs: xr.DataArray) -> xr.DataArray:
     frame, value = _frame(kind, obs), decoded(value)
+    check_numbers(value, kind)
     refuse_record(value, obs)
+    if value.chunks is None:
+        _check_width(value.values, kind, f"the {kind} {value.name!r}")
     target, source = frame.attrs.get("units"), value.attrs.get("units")
     if kind == "number":
         if source is not None:

@@ -12,7 +12,7 @@ from ..cf.attrs import score_attrs
 from ..errors import AxisError, ConfigError
 from .block import Array, Block
 from .meaning import check_weights
-from .pairs import Dims, floating, reduced_dims, refuse_record, same_terms
+from .pairs import Dims, floating, in_double, reduced_dims, refuse_record, same_terms
 from .score import Score
 
 __all__ = ["evaluate"]
@@ -69,9 +69,12 @@ def evaluate(
     """
     _check_members(score, forecast, member)
     refuse_record(forecast, obs)
-    f, o = (floating(field) for field in same_terms(forecast, obs))
+    # a threshold is met by what is stored; all else is worked out in double precision
+    of_events = any("threshold" in statistic.dims for statistic in score.statistics)
+    exact = floating if of_events else in_double
+    f, o = (exact(field) for field in same_terms(forecast, obs))
     if climatology is not None:
-        climatology = floating(same_terms(forecast, climatology)[1])
+        climatology = exact(same_terms(forecast, climatology)[1])
     if set(o.dims) - set(f.dims):
         f = f.broadcast_like(o)
     single = f.isel({member: 0}, drop=True) if member else f

@@ -39,7 +39,7 @@ import xarray as xr
 from ..errors import ConfigError, LeakageWarning, warn
 from .evidence import evidence
 from .honest import BY_STARTS, Price, Redo, prices
-from .provenance import Judged, Provenance, show
+from .provenance import Judged, Provenance, joined_periods, show
 
 __all__ = ["RULES", "Leak", "find_leaks", "guard"]
 
@@ -366,8 +366,9 @@ def guard(
     forecast : DataArray (init, lead, ...)
         Its attributes say what it has seen (:meth:`~.provenance.Provenance.from_attrs`).
     truth : DataArray (time, ...) or (init, lead, ...), optional
-        Its attributes tell of climatology, trend and normalization what those of the forecast do
-        not. What lies beyond its record is not judged.
+        Its attributes tell of climatology, trend, thresholds and normalization as well: where
+        both state a period, neither may hold what is judged. What lies beyond its record is not
+        judged.
     climatology : DataArray, optional
         What scores of anomalies depart from; ``attrs["base_period"]`` says whence it is.
     seen : Provenance, optional
@@ -422,10 +423,11 @@ def _seen(
     seen = Provenance.from_attrs(forecast.attrs)
     if truth is not None:
         other = Provenance.from_attrs(truth.attrs)
-        added: dict[str, Any] = {
-            name: getattr(other, name) for name in _OF_THE_TRUTH if getattr(seen, name) is None
+        both: dict[str, Any] = {
+            name: joined_periods(getattr(seen, name), getattr(other, name))
+            for name in _OF_THE_TRUTH
         }
-        seen = dataclasses.replace(seen, **added)
+        seen = dataclasses.replace(seen, **both)
     if climatology is not None:
         base = Provenance.from_attrs(climatology.attrs).climatology_base
         seen = dataclasses.replace(seen, climatology_base=base)

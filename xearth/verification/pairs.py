@@ -20,6 +20,7 @@ __all__ = [
     "comparable",
     "finish",
     "floating",
+    "in_double",
     "mean_over",
     "pair",
     "reduced_dims",
@@ -37,7 +38,7 @@ def pair(forecast: xr.DataArray, obs: xr.DataArray) -> tuple[xr.DataArray, xr.Da
     Raises and warns as :func:`same_terms`.
     """
     forecast, obs = same_terms(forecast, obs)
-    return forecast.astype(np.float64), obs.astype(np.float64)
+    return in_double(forecast), in_double(obs)
 
 
 def same_terms(forecast: xr.DataArray, obs: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
@@ -89,7 +90,12 @@ def floating(array: xr.DataArray) -> xr.DataArray:
     >>> floating(xr.DataArray(np.array([1, 2], "uint8"))).dtype
     dtype('float64')
     """
-    return array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
+    return array if array.dtype in (np.float32, np.float64) else in_double(array)
+
+
+def in_double(array: xr.DataArray) -> xr.DataArray:
+    """Return an array in double precision."""
+    return array.astype(np.float64)
 
 
 def refuse_record(forecast: xr.DataArray, obs: xr.DataArray) -> None:

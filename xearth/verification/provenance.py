@@ -23,7 +23,15 @@ from ..cf.forecast_coords import valid_time
 from ..errors import ConfigError, MissingDataError
 from .align import match
 
-__all__ = ["Judged", "Period", "Provenance", "Smoothing", "same_periods", "show"]
+__all__ = [
+    "Judged",
+    "Period",
+    "Provenance",
+    "Smoothing",
+    "joined_periods",
+    "same_periods",
+    "show",
+]
 
 Stamps = npt.NDArray[np.int64]
 
@@ -410,6 +418,27 @@ def same_periods(a: str, b: str) -> bool:
         for text in (a, b)
     )
     return mine == theirs
+
+
+def joined_periods(a: str | None, b: str | None) -> str | None:
+    """Return the spans of two statistics that both count: what either of them has seen.
+
+    Where only one has seen the verifying times themselves, that one is what matters.
+
+    Examples
+    --------
+    >>> joined_periods("1951/1980", "1985/1995"), joined_periods("1951/1980", None)
+    ('1951/1980, 1985/1995', '1951/1980')
+    >>> joined_periods("1981/2010 (leave-one-out)", "1951/1980")
+    '1951/1980'
+    """
+    if a is None or b is None or a == b:
+        return b if a is None else a
+    mine, theirs = _parsed(a), _parsed(b)
+    if mine.scheme != theirs.scheme:
+        return b if theirs.scheme == SCHEMES[0] else a
+    spans = (*mine.spans, *(span for span in theirs.spans if span not in mine.spans))
+    return str(Period(spans, mine.scheme))
 
 
 def show(stamp: int) -> str:

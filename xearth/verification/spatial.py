@@ -158,7 +158,7 @@ def fss_sums(
     >>> int(sums.windows.item()), fss_of(sums + sums).item()
     (16, 1.0)
     """
-    sizes = (window,) if isinstance(window, int | np.integer) else tuple(window)
+    sizes = _sizes(window)
     names = field_dims(forecast)
     _check(sizes, border, [forecast.sizes[name] for name in names])
     forecast, obs, pooled = events_pair(forecast, obs, ensemble, "member")
@@ -233,7 +233,11 @@ def neighborhood_contingency(
     """
     names = field_dims(forecast)
     lengths = [forecast.sizes[name] for name in names]
-    _check((window,), border, lengths)
+    sizes = _sizes(window)
+    if len(sizes) != 1:
+        raise ConfigError(f"tables of neighborhoods take one window; found {window!r}.")
+    window = sizes[0]
+    _check(sizes, border, lengths)
     if coverage is not None and not 0.0 < coverage <= 1.0:
         raise ConfigError(
             f"coverage is a fraction of the cells of a window, above 0 and at most 1; found "
@@ -270,13 +274,22 @@ def _or_field(dim: Dims, names: tuple[Hashable, Hashable]) -> Dims:
     return dim if dim is None else [*([dim] if isinstance(dim, str) else dim), *names]
 
 
+def _sizes(window: Any) -> tuple[int, ...]:
+    """Return the sides of windows as integers; 5.0 is 5."""
+    given = np.atleast_1d(np.asarray(window))
+    whole = given.dtype.kind in "iuf" and given.ndim == 1
+    if not whole or not given.size or not (np.isfinite(given) & (given == np.rint(given))).all():
+        raise ConfigError(f"windows are positive whole numbers of cells; found {window!r}.")
+    return tuple(int(size) for size in given)
+
+
 def _check(sizes: Sequence[int], border: str, lengths: Sequence[int]) -> None:
     if border not in ("valid", "zero", "overhang"):
         raise ConfigError(
             f"border must be 'valid' (windows inside the field), 'zero' (one around every cell) "
             f"or 'overhang'; found {border!r}."
         )
-    if not sizes or any(size != int(size) or size < 1 for size in sizes):
+    if any(size < 1 for size in sizes):
         raise ConfigError(f"windows are positive whole numbers of cells; found {sizes}.")
     if border == "valid" and max(sizes) > min(lengths):
         raise ConfigError(

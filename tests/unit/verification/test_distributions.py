@@ -79,9 +79,33 @@ def test_a_distribution_of_no_width():
     np.testing.assert_array_equal(
         log_score_gaussian(2.0, 0.0, o, dim=()), [np.inf, -np.inf, np.nan]
     )
-    assert bool(crps_gaussian(2.0, -1.0, o, dim=()).isnull().all())
     # as the width goes to 0
     np.testing.assert_allclose(crps_gaussian(2.0, 1e-9, o, dim=()), [1, 0, np.nan], atol=1e-8)
+
+
+def test_a_negative_width_is_refused():
+    """In memory before any work; in Dask arrays it is missing."""
+    mu, sigma, o = fields()
+    wrong = sigma.copy(data=sigma.values * np.where(np.arange(sigma.size) == 1, -1, 1))
+    number = xr.DataArray([1.0], dims="time")
+    for score in (crps_gaussian, log_score_gaussian):
+        with pytest.raises(ConfigError, match="holds 1 negative value, first -"):
+            score(mu, wrong, o)
+        with pytest.raises(ConfigError, match="holds 1 negative value, first -1"):
+            score(2.0, -1.0, number)
+        lazy = score(mu, wrong.chunk(), o, dim=())
+        assert lazy.isnull().values.tolist() == [False, True, *[False] * (sigma.size - 2)]
+    for name in ("scale", "rate"):
+        with pytest.raises(ConfigError, match=f"the {name} -0.5 holds 1 negative"):
+            crps_distribution("gamma", number, shape=2.0, **{name: -0.5})
+
+
+def test_a_bare_number_is_named_for_what_it_is():
+    _, _, o = fields()
+    with pytest.raises(UnitsError, match=r"the scale 1 has no unit.*'1 degC'"):
+        log_score_gaussian("20 degC", 1.0, o)
+    with pytest.raises(UnitsError, match=r"the location 20 has no unit"):
+        crps_gaussian(20.0, "1 K", o)
 
 
 def test_location_converts_as_a_value_and_scale_as_a_difference():

@@ -13,6 +13,7 @@ from xearth.errors import (
     ConfigError,
     DataTypeError,
     GridMismatchError,
+    LeakageWarning,
     UnitsError,
     XearthWarning,
 )
@@ -24,6 +25,7 @@ from xearth.verification import (
     mae,
     observations_at,
     rmse,
+    rps,
     slope,
 )
 
@@ -214,6 +216,18 @@ class TestAnomalies:
         named = series(1, standard_name="air_pressure_anomaly", **pressure)
         assert rmse(f, named).notnull()
 
+    def test_leaks_of_either_base(self) -> None:
+        """What either normal has seen is judged: the guard looks at both."""
+        f, o = archive()
+        told = {"units_metadata": "temperature: difference"}
+        f = (f - 20).assign_attrs(told, units="degC", base_period="1951/1980")
+        o = (o - 20).assign_attrs(told, units="degC", base_period="1996/2005")
+        with (
+            pytest.warns(XearthWarning, match="their difference holds that of the two normals"),
+            pytest.warns(LeakageWarning, match=r"climatology: .*1951/1980, 1996/2005"),
+        ):
+            verify(f, o, "rmse")
+
     def test_bases(self) -> None:
         marked = {"units_metadata": "temperature: difference"}
         f = series(0, **marked, base_period="1951/1980")
@@ -266,9 +280,12 @@ def test_thresholds_of_single_precision_agree() -> None:
     assert table.hits.item() + table.misses.item() == int((at > 0.6).sum())
     ensemble = f.expand_dims(member=2, axis=2)
     single = brier(ensemble, at, thresholds=0.7)
+    ranked = rps(ensemble, at, thresholds=0.7)  # of one threshold: the Brier score
     whole = verify(ensemble, o, "brier", by=(), thresholds=0.7, weights=None).brier
     wrong = table.misses.item() + table.false_alarms.item()
-    np.testing.assert_allclose([single.item(), whole.item()], wrong / (N * L), rtol=1e-12)
+    np.testing.assert_allclose(
+        [single.item(), ranked.item(), whole.item()], wrong / (N * L), rtol=1e-12
+    )
 
 
 def test_single_precision_loses_nothing() -> None:
@@ -276,4 +293,4 @@ def test_single_precision_loses_nothing() -> None:
     f, o = ((x + 290).astype(np.float32) for x in (series(0), series(1)))
     for score in (bias, mae, rmse, correlation, slope):
         expected = score(f.astype(np.float64), o.astype(np.float64))
-        np.testing.assert_allclose(score(f, o), expected, rtol=1e-6)
+        np.testing.assert_allclose(score(f, o), expected, rtol=1e-12)

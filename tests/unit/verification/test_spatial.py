@@ -251,6 +251,9 @@ def test_fss_of_an_ensemble_says_how():
         ({"border": "wrap"}, "border must be"),
         ({"window": 0}, "positive whole"),
         ({"window": []}, "positive whole"),
+        ({"window": 2.5}, "positive whole"),
+        ({"window": "5"}, "positive whole"),
+        ({"window": [3, np.nan]}, "positive whole"),
         ({"window": [3, 9], "border": "valid"}, "does not fit"),
         ({"op": "=="}, "op must be"),
     ],
@@ -259,6 +262,19 @@ def test_fss_that_cannot_be(settings, text):
     f = rain(16, (1, 8, 8))
     with pytest.raises(ConfigError, match=text):
         fss(f, f, **{"thresholds": "1 mm/h", "window": 3, "border": "zero"} | settings)
+
+
+def test_a_whole_number_of_any_type_is_a_window():
+    f, o = rain(16, (1, 8, 8)), rain(17, (1, 8, 8))
+    how = {"thresholds": "1 mm/h", "border": "zero"}
+    for five in (5.0, np.float32(5), np.int8(5), np.array(5), [5.0]):
+        xr.testing.assert_identical(fss(f, o, window=five, **how), fss(f, o, window=5, **how))
+    xr.testing.assert_identical(
+        neighborhood_contingency(f, o, window=5.0, **how),
+        neighborhood_contingency(f, o, window=5, **how),
+    )
+    with pytest.raises(ConfigError, match="take one window"):
+        neighborhood_contingency(f, o, window=[3, 5], **how)
 
 
 def test_thresholds_need_units():
