@@ -17,6 +17,8 @@ from ..errors import ConfigError
 from .block import Array
 from .finish import finish_cases, finish_cells
 from .groups import Groups, groups_of
+from .protocols import protocol_attrs
+from .recipe import Recipe
 from .score import Score
 from .state import State, part_name, statistics_by_area
 
@@ -259,5 +261,10 @@ def _describe(scores: xr.Dataset, state: State, names: tuple[str, str], by: Sequ
         scores[score.name].attrs = found
     scores["n"].attrs = dict(N_ATTRS)
     package = __name__.partition(".")[0]
-    kept = {k: v for k, v in attrs.items() if k not in ("by", "grid", "units")}
-    scores.attrs = {**kept, "source": f"{package} {sys.modules[package].__version__}"}
+    source = f"{package} {sys.modules[package].__version__}"
+    knobs = Recipe.read(attrs).knobs(by, attrs)
+    scores.attrs = {
+        "weighting": attrs["weighting"],
+        "source": source,
+        **protocol_attrs(f"{package}.verify", source, knobs),
+    }

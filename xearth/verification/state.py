@@ -4,18 +4,24 @@ A :class:`State` holds the parts of every statistic for each start and lead (and
 scores of cells those of each cell. States add: :math:`a + b` is what one pass over both would
 have seen, up to rounding, whatever the order. So an archive can be verified year by year, or by
 several jobs, and the results added; a state is a Dataset that can be written and read.
+
+What adds are other starts, other leads or other regions, of the same cells with the same weights
+and all else alike. The same start and lead of the same region in two states is an error: it would
+count twice. So are parts of a grid: verify the whole, which can be as lazy as it is large.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import xarray as xr
 
 from ..errors import ConfigError, GridMismatchError
 from .finish import PAIRS, area_of, statistics_of
+from .recipe import Recipe
 from .score import Score
 from .statistics import Statistic
 
@@ -53,7 +59,13 @@ class State:
             )
 
     def __add__(self, other: State) -> State:
-        """Return the state of both; labels that only one has are kept."""
+        """Return the state of both; labels that only one has are kept.
+
+        Raises
+        ------
+        ConfigError
+            They were not accumulated alike, or have a case in common.
+        """
         if not isinstance(other, State):
             return NotImplemented
         if [s.name for s in self.scores] != [s.name for s in other.scores]:
@@ -62,6 +74,7 @@ class State:
                 f"{[s.name for s in other.scores]}. Accumulate both with the same scores."
             )
         _same_terms(self.parts, other.parts)
+        _no_case_twice(self.parts, other.parts)
         # 0 is the neutral element of every part
         mine, theirs = xr.align(
             *(
@@ -75,12 +88,14 @@ class State:
         for area, statistics in statistics_by_area(self.scores).items():
             for s in statistics:
                 total.update(_sum(s, area, mine, theirs))
-        if "weights" in total:
-            total["weights"] = np.maximum(mine["weights"], theirs["weights"])
         if "valid_time" in self.parts and "valid_time" in other.parts:
             valid = self.parts["valid_time"].combine_first(other.parts["valid_time"])
             total = total.assign_coords(valid_time=valid)
-        return State(self.scores, total)
+        return State(self.scores, total.assign_attrs(_recipe_of_both(self.parts, other.parts)))
+
+    def __radd__(self, other: object) -> State:
+        """Begin ``sum([a, b, ...])``."""
+        return self if isinstance(other, int) and other == 0 else NotImplemented
 
     def compute(self) -> State:
         """Return the state in memory."""
@@ -91,18 +106,23 @@ class State:
         return self.parts
 
     @classmethod
-    def from_dataset(cls, parts: xr.Dataset, scores: Sequence[str | Score]) -> State:
+    def from_dataset(cls, parts: xr.Dataset, scores: Sequence[str | Score] | None = None) -> State:
         """Return the state of a Dataset that :meth:`to_dataset` made.
 
         Parameters
         ----------
         parts : Dataset
-        scores : sequence of str or Score
-            All or some of those it was accumulated for.
-        """
-        from .resolve import rows_of
+        scores : sequence of str or Score, optional
+            Some of those it was accumulated for; by default all. Rows of one's own, which a file
+            does not hold, have to be given.
 
-        return cls(rows_of(scores, None), parts)
+        Raises
+        ------
+        ConfigError
+            Scores that it was not accumulated for, or that it cannot name.
+        """
+        recipe = Recipe.read(parts.attrs)
+        return cls(recipe.rows(scores, parts.attrs), _with_leads(parts, recipe.lead_units))
 
     def _names(self) -> list[str]:
         return [
@@ -150,12 +170,16 @@ def _sum(s: Statistic, area: str, mine: xr.Dataset, theirs: xr.Dataset) -> dict[
 
 def _same_terms(a: xr.Dataset, b: xr.Dataset) -> None:
     """Refuse to add what does not compare the same things."""
-    for key in ("units", "weighting", "by"):
-        if a.attrs.get(key) != b.attrs.get(key):
+    recipes = [Recipe.read(x.attrs) for x in (a, b)]
+    terms = {key: (a.attrs.get(key), b.attrs.get(key)) for key in ("units", "weighting", "by")}
+    terms |= {key: (getattr(recipes[0], key), getattr(recipes[1], key)) for key in Recipe.SHARED}
+    for key, (mine, theirs) in terms.items():
+        if mine != theirs:
             raise ConfigError(
-                f"states with different {key} do not add: {a.attrs.get(key)!r} and "
-                f"{b.attrs.get(key)!r}. Accumulate both alike."
+                f"states with different {key} do not add: {mine!r} and {theirs!r}. Accumulate "
+                "both alike."
             )
+    _same_cells(*(recipe.prints for recipe in recipes), with_cells="cells.n.count" in a)
     if a["n.count"].dims != b["n.count"].dims:
         raise GridMismatchError(
             f"states with the dims {a['n.count'].dims} and {b['n.count'].dims} do not add."
@@ -167,3 +191,68 @@ def _same_terms(a: xr.Dataset, b: xr.Dataset) -> None:
                 f"states with different labels along {name!r} do not add: "
                 f"{a[name].values.tolist()[:6]} and {b[name].values.tolist()[:6]}."
             )
+
+
+def _same_cells(mine: Mapping[str, str], theirs: Mapping[str, str], *, with_cells: bool) -> None:
+    """Refuse other cells, weights or masks under the same name."""
+    differing = [name for name in mine.keys() & theirs.keys() if mine[name] != theirs[name]]
+    if differing or ("" in mine) != ("" in theirs):
+        raise ConfigError(
+            f"states of other cells, weights or regions do not add; they differ in "
+            f"{sorted(filter(None, differing)) or 'what the cells weigh'}. Accumulate both on the "
+            "whole grid with the same weights and regions."
+        )
+    if with_cells and mine.keys() != theirs.keys():
+        raise ConfigError(
+            f"states of scores of cells with other regions, {sorted(mine)} and {sorted(theirs)}, "
+            "do not add: each keeps its cells once. Accumulate both for the same regions."
+        )
+
+
+def _no_case_twice(a: xr.Dataset, b: xr.Dataset) -> None:
+    """Refuse a start and lead that both have seen in the same region."""
+    mine, theirs = xr.align(
+        *(x["n.count"].drop_vars("valid_time", errors="ignore") for x in (a, b)), join="inner"
+    )
+    if mine.chunks is None and theirs.chunks is None:
+        twice, what = int(((mine > 0) & (theirs > 0)).sum()), "with pairs,"
+    else:  # what a lazy state has seen is not known yet
+        twice, what = mine.size, "of lazy states, which may hold pairs: compute() them, or"
+    if twice:
+        init = str(mine.dims[0])
+        some = mine[init].values[:3].astype(str).tolist() if init in mine.coords else []
+        raise ConfigError(
+            f"{twice} cases (start, lead, region) are in both states {what} would count twice, of "
+            f"the starts {some} ... Add states of other starts, leads or regions."
+        )
+
+
+def _recipe_of_both(a: xr.Dataset, b: xr.Dataset) -> dict[str, str]:
+    mine, theirs = (Recipe.read(x.attrs) for x in (a, b))
+    if not mine.prints:
+        return {}
+    regions = mine.regions
+    if mine.prints.keys() != theirs.prints.keys():
+        regions = f"{mine.regions}, {theirs.regions}"
+    prints = {**mine.prints, **theirs.prints}
+    return replace(mine, prints=prints, regions=regions).attrs()
+
+
+def _with_leads(parts: xr.Dataset, units: str) -> xr.Dataset:
+    """Return the leads as numbers, where reading a file has made time spans of them."""
+    lead = str(parts["n.count"].dims[1])
+    if lead not in parts.coords or parts[lead].dtype.kind != "m" or units not in _SPANS:
+        return parts
+    exact = parts[lead].values / np.timedelta64(1, _SPANS[units])
+    whole = np.rint(exact).astype(np.int64)
+    numbers = whole if (whole == exact).all() else exact
+    return parts.assign_coords({lead: (lead, numbers, {**parts[lead].attrs, "units": units})})
+
+
+_SPANS: Mapping[str, Literal["W", "D", "h", "m", "s"]] = {
+    "weeks": "W",
+    "days": "D",
+    "hours": "h",
+    "minutes": "m",
+    "seconds": "s",
+}

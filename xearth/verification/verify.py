@@ -20,6 +20,7 @@ from .leakage import guard
 from .matched import Matched, matched, with_starts
 from .observe import Work
 from .plan import lazy_parts
+from .recipe import Recipe, of_climatology, of_regions, of_weights, prints_of
 from .resolve import of_cells, rows_of
 from .results import finish
 from .score import Score
@@ -246,7 +247,8 @@ def accumulate(
     Returns
     -------
     State
-        Lazy if the forecast or the truth is. ``a + b`` is the state of both.
+        Lazy if the forecast or the truth is. ``a + b`` is the state of both, which must be of
+        other starts, leads or regions.
 
     Examples
     --------
@@ -276,7 +278,19 @@ def accumulate(
             guard(forecast, truth, climatology=climatology)
     _check(pairs, rows, climatology)
     rows, areas, groups = _layout(pairs, rows, names, (weights, regions))
-    lazy_state = State(rows, _parts(pairs, rows, areas, groups, (names, engine)))
+    asked = [scores] if isinstance(scores, str | Score) else list(scores)
+    recipe = Recipe(
+        scores=tuple(score if isinstance(score, str) else None for score in asked),
+        thresholds=None if limits is None else limits.values,
+        members=members,
+        weighting=of_weights(weights, areas),
+        climatology=of_climatology(climatology, truth),
+        regions=of_regions(regions),
+        lead_units=str(pairs.coords[pairs.names[1]].attrs.get("units", "")),
+        prints=prints_of(areas, pairs.grid),
+    )
+    parts = _parts(pairs, rows, areas, groups, (names, engine))
+    lazy_state = State(rows, parts.assign_attrs(recipe.attrs()))
     lazy = any(v.chunks is not None for v in (pairs.forecast, pairs.truth))
     return lazy_state if lazy else lazy_state.compute()
 
