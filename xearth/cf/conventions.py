@@ -31,6 +31,7 @@ from ..errors import AxisError, SourceError, TimeAxisError, TimeAxisWarning, war
 from .calendars import Calendar
 from .clues import is_dates
 from .forecast_coords import INIT_ATTRS, MEMBER_ATTRS, VALID_ATTRS, valid_time
+from .joining import join_starts
 from .leads import Counting, Leads, read_leads
 from .nominal import decode_times, decoded_dates
 from .roles import WORDS, Roles, find_roles
@@ -59,7 +60,7 @@ def open_hindcast(
     source : path, pattern, sequence of paths, or Dataset
         A NetCDF file, a Zarr store, or several of them (``"hc_*.nc"``) that hold different
         starts. Members or leads that some files lack are missing values there; see
-        :func:`count_members`.
+        :func:`count_members`. Variables, units, grid and calendar must be the same.
     init, lead, member : str, optional
         Names in the file, where attributes and names do not tell. With ``member="model"`` the
         models of a multi-model archive are the members; else they stay a dimension of their own.
@@ -76,7 +77,9 @@ def open_hindcast(
     Raises
     ------
     SourceError
-        There is no such file, or it cannot be read.
+        There is no such file, it cannot be read, or files hold other variables.
+    UnitsError, GridMismatchError
+        Files differ in their units or grids.
     AxisError, LeadError, TimeAxisError
         As :func:`as_hindcast`.
 
@@ -102,19 +105,7 @@ def open_hindcast(
         as_hindcast(decode_times(_opened(p, {} if chunks is None else chunks)), **names)
         for p in paths
     ]
-    try:
-        joined = xr.concat(
-            parts, "init", data_vars="minimal", coords="minimal", compat="override", join="outer",
-            combine_attrs="override",
-        )  # fmt: skip
-    except ValueError as error:
-        raise SourceError(
-            f"{len(paths)} files from {paths[0].name!r} to {paths[-1].name!r} do not make one "
-            f"hindcast: {error}. Open them one by one."
-        ) from error
-    joined = joined.drop_vars("valid_time").sortby("init")
-    if not joined.indexes["init"].is_unique:
-        raise TimeAxisError(f"{len(paths)} files hold some starts twice; expected each once.")
+    joined = join_starts(list(zip(paths, parts, strict=True)))
     return joined.assign_coords(valid_time=_valid(joined))
 
 

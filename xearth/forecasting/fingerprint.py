@@ -14,7 +14,7 @@ import enum
 import hashlib
 import os
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
 from types import FunctionType
 from typing import Any
@@ -184,8 +184,8 @@ def _parts(obj: Any, depth: int) -> Iterator[bytes]:
         for key in sorted(obj, key=str):
             yield f"<key {key!s}>".encode()
             yield from _parts(obj[key], depth)
-    elif isinstance(obj, Set):
-        yield from _parts(sorted(_digest(_parts(item, depth)) for item in obj), depth)
+    elif isinstance(obj, set | frozenset):
+        yield from _parts(sorted(obj, key=fingerprint), depth)
     elif isinstance(obj, list | tuple):
         yield f"<sequence {len(obj)}>".encode()
         for item in obj:

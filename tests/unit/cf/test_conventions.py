@@ -14,10 +14,12 @@ from xearth.cf.writer import from_cf, to_cf
 from xearth.errors import (
     AxisError,
     DiscoveryWarning,
+    GridMismatchError,
     LeadError,
     SourceError,
     TimeAxisError,
     TimeAxisWarning,
+    UnitsError,
 )
 from xearth.testing.assertions import raise_if_dask_computes
 from xearth.verification.align import observations_at
@@ -375,6 +377,92 @@ def test_files_of_one_start_each_make_one_hindcast(tmp_path):
     (tmp_path / "bad.nc").write_bytes(b"no netcdf")
     with pytest.raises(SourceError, match="Cannot read"):
         open_hindcast(tmp_path / "bad.nc")
+
+
+def _in_files(folder, *parts):
+    for number, part in enumerate(parts):
+        part.to_netcdf(folder / f"hc_{number}.nc")
+    return str(folder / "hc_*.nc")
+
+
+def _celsius(ds):
+    return ds.assign(sst=(ds.sst - 273.15).assign_attrs(units="degC"))
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        (_celsius, UnitsError, ["'K'", "'degC'", "sst"]),
+        (lambda ds: ds.assign(sst=ds.sst.assign_attrs(units_metadata="temperature: difference")),
+         UnitsError, ["difference"]),
+        (lambda ds: ds.assign(sst=ds.sst.drop_attrs(deep=False)), UnitsError, ["''"]),
+        (lambda ds: ds.assign_coords(lead=("lead", [0, 1, 2], {"units": "days"})), LeadError,
+         ["months", "days"]),
+        (lambda ds: ds.assign_coords(lat=ds.lat + 1e-6), GridMismatchError,
+         ["lat", "-10.0", "-9.999999"]),
+        (lambda ds: ds.isel(lat=slice(4)), GridMismatchError, ["lat", "4", "5"]),
+        (lambda ds: ds.isel(lat=slice(None, None, -1)), GridMismatchError, ["lat", "-10.0"]),
+        (lambda ds: ds.drop_vars("lon"), GridMismatchError, ["lon", "unlabeled"]),
+        (lambda ds: ds.rename(sst="t2m"), SourceError, ["sst", "t2m"]),
+        (lambda ds: ds.isel(member=0, drop=True), SourceError, ["dimensions", "member"]),
+        (lambda ds: ds.assign_coords(member=["a", "b"]), AxisError, ["member", "'a'"]),
+        (lambda ds: ds.convert_calendar("noleap", dim="init"), TimeAxisError, ["noleap"]),
+        (lambda ds: ds.assign_coords(height=10.0), SourceError, ["height", "2.0", "10.0"]),
+        (lambda ds: ds.assign(mask=1 - ds.mask), SourceError, ["mask"]),
+        (lambda ds: ds.drop_vars("height"), SourceError, ["height", "none"]),
+    ],
+)  # fmt: skip
+def test_files_that_do_not_belong_together_are_refused(tmp_path, change, error, words):
+    ds = _climpred().assign_coords(height=2.0)
+    ds["mask"] = ("lat", [0, 0, 1, 1, 0])
+    good = ds.isel(init=[0])
+    pattern = _in_files(tmp_path, good, ds.isel(init=[1]), change(ds.isel(init=[2])))
+    with pytest.raises(error) as caught:
+        open_hindcast(pattern)
+    assert type(caught.value) is error
+    for word in ("hc_0.nc", "hc_2.nc", *words):
+        assert word in str(caught.value)
+    (tmp_path / "hc_2.nc").unlink()
+    joined = open_hindcast(pattern)
+    assert joined.height.item() == 2.0
+    assert joined.mask.dims == ("lat",)
+    assert joined.mask.dtype == ds.mask.dtype
+
+
+def test_leads_of_files_are_joined_in_the_finer_unit(tmp_path):
+    ds = _climpred()
+    hours = ds.isel(init=[0]).assign_coords(lead=("lead", [24, 36, 48], {"units": "hours"}))
+    days = ds.isel(init=[1]).assign_coords(lead=("lead", [1, 2, 3], {"units": "days"}))
+    joined = open_hindcast(_in_files(tmp_path, days, hours))
+    assert joined.lead.values.tolist() == [24, 36, 48, 72]
+    assert joined.lead.attrs["units"] == "hours"
+    assert joined.sst.isel(member=0, lat=0, lon=0).notnull().values.tolist() == [
+        [True, True, True, False], [True, False, True, True],
+    ]  # fmt: skip
+    np.testing.assert_array_equal(
+        (joined.valid_time - joined.init).values / np.timedelta64(1, "h"),
+        np.broadcast_to(joined.lead.values, (2, 4)),
+    )
+
+
+def test_labels_of_leads_that_some_files_lack_are_kept(tmp_path):
+    ds = monthly(("time", "forecastMonth", "number"), forecastMonth=[1, 2, 3])
+    parts = [ds.isel(time=[0], forecastMonth=[0, 1]), ds.isel(time=[1])]
+    joined = open_hindcast(_in_files(tmp_path, *parts))
+    assert joined.forecastMonth.values.tolist() == [1, 2, 3]
+    assert joined.forecastMonth.dtype.kind == "i"
+    assert joined.lead.values.tolist() == [0, 1, 2]
+
+
+def test_two_spellings_of_a_unit_are_one(tmp_path):
+    ds = _climpred()
+    other = ds.isel(init=[1])
+    joined = open_hindcast(
+        _in_files(
+            tmp_path, ds.isel(init=[0]), other.assign(sst=other.sst.assign_attrs(units="kelvin"))
+        )
+    )
+    assert joined.sst.attrs["units"] == "K"
 
 
 @pytest.mark.parametrize(
