@@ -452,10 +452,11 @@ def _number(value: float | str, kind: Kind, obs: xr.DataArray) -> float:
 
 def _check_width(values: Any, kind: Kind, what: str) -> None:
     """Refuse a negative scale or rate."""
-    negative = np.asarray(values)[np.asarray(values) < 0] if kind in ("scale", "rate") else ()
-    if len(negative):
+    values = np.atleast_1d(values)
+    negative = values[values < 0]
+    if kind in ("scale", "rate") and negative.size:
         raise ConfigError(
-            f"{what} holds {len(negative)} negative value{'s' if len(negative) > 1 else ''}, first "
+            f"{what} holds {negative.size} negative value{'s' if negative.size > 1 else ''}, first "
             f"{negative[0]:g}; expected 0 or more. Mask what is missing as NaN."
         )
 

@@ -24,6 +24,7 @@ from ..errors import (
     warn,
 )
 from .align import match
+from .labels import check_single
 from .pairs import same_terms
 
 __all__ = ["Matched", "Places", "matched", "only_variable", "with_starts"]
@@ -108,7 +109,8 @@ def matched(
     Raises
     ------
     AxisError
-        No start or lead, or dimensions beyond start, lead, member and the two of space.
+        No start or lead, or dimensions beyond start, lead, member and the two of space that have
+        more than one label.
     UnitsError, GridMismatchError, TimeAxisError
         As :func:`~xearth.verification.pairs.same_terms` and
         :func:`~xearth.verification.align.match`.
@@ -125,6 +127,7 @@ def matched(
     forecast, axes = with_starts(forecast)
     init, lead = str(axes.init), str(axes.lead)
     truth = _like(forecast, axes, truth, "truth")
+    forecast, truth = _without_single(forecast, axes, truth)
     at_cases = {init, lead} <= set(truth.dims)
     forecast, truth = same_terms(forecast, truth)
     y, x = (axes.y or "y", axes.x or "x")
@@ -180,6 +183,33 @@ def _like(forecast: xr.DataArray, axes: Axes, other: xr.DataArray, what: str) ->
     }
     names = {a: b for a, b in names.items() if a != b and b not in other.dims}
     return other.rename(names) if names else other
+
+
+def _without_single(
+    forecast: xr.DataArray, axes: Axes, truth: xr.DataArray
+) -> tuple[xr.DataArray, xr.DataArray]:
+    """Take single levels, heights ... out of the dimensions; where both have one, they are equal.
+
+    Raises
+    ------
+    GridMismatchError
+        They are not.
+    """
+    own = {axes.init, axes.lead, axes.member, axes.y, axes.x}
+    single = [d for d in forecast.dims if forecast.sizes[d] == 1 and d not in own]
+    kept = {find_axes(truth).time, *(own - {axes.member})}
+    theirs = [d for d in truth.dims if truth.sizes[d] == 1 and d not in kept]
+    for dim in set(single) & set(theirs) & set(forecast.coords) & set(truth.coords):
+        mine, other = forecast[dim], truth[dim]
+        if mine.dtype.kind in "fiu" and other.dtype.kind in "fiu":
+            check_single((forecast, truth), mine, other)
+        elif mine.values[0] != other.values[0]:
+            raise GridMismatchError(
+                f"forecast {forecast.name!r} is of {dim!r} = {mine.values[0]!r}, truth "
+                f"{truth.name!r} of {other.values[0]!r}; expected the same. Select the same, or "
+                f"drop it if the difference is meant: obs.squeeze({str(dim)!r}, drop=True)."
+            )
+    return forecast.squeeze(single), truth.squeeze(theirs)
 
 
 def _ordered(array: xr.DataArray, order: tuple[Hashable, ...]) -> xr.Variable:
@@ -240,6 +270,7 @@ def _climatology(
             f"a climatology has the dim 'month' or 'dayofyear'; found {clim.dims}. Make it with "
             "xearth.climatology."
         )
+    clim = clim.squeeze([d for d in clim.dims if clim.sizes[d] == 1 and d not in (*kinds, *order)])
     _, clim = same_terms(forecast, clim)
     valid = valid_time(forecast)
     keys = getattr(valid.dt, kinds[0])

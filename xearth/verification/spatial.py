@@ -233,11 +233,11 @@ def neighborhood_contingency(
     """
     names = field_dims(forecast)
     lengths = [forecast.sizes[name] for name in names]
-    sizes = _sizes(window)
-    if len(sizes) != 1:
+    windows = _sizes(window)
+    if len(windows) != 1:
         raise ConfigError(f"tables of neighborhoods take one window; found {window!r}.")
-    window = sizes[0]
-    _check(sizes, border, lengths)
+    window = windows[0]
+    _check(windows, border, lengths)
     if coverage is not None and not 0.0 < coverage <= 1.0:
         raise ConfigError(
             f"coverage is a fraction of the cells of a window, above 0 and at most 1; found "

@@ -10,6 +10,7 @@ import xarray as xr
 
 from xearth import verify
 from xearth.errors import (
+    AxisError,
     ConfigError,
     DataTypeError,
     GridMismatchError,
@@ -128,6 +129,31 @@ class TestPlaces:
         same = o.assign_coords(depth=((), 500.0, {**attrs, "units": "cm"}))
         assert rmse(f, observations_at(f, same)).notnull()
         assert rmse(f, observations_at(f, o.drop_vars("depth"))).notnull()
+
+    def test_dimensions_of_one_label(self) -> None:
+        """A single height or model is no obstacle to verify, and must be the same."""
+        f, o = archive()
+        expected = verify(f, o, "rmse")
+        clim = o.groupby("time.month").mean().drop_attrs(deep=False).assign_attrs(o.attrs)
+        with_base = verify(f, o, "acc", climatology=clim)
+        for height in ([2.0], None):
+            tall = f.expand_dims(height=height or 1, axis=2)
+            xr.testing.assert_equal(verify(tall, o, "rmse").drop_vars("height", errors="ignore"),
+                                    expected)  # fmt: skip
+            same = o.expand_dims(height=height or 1).expand_dims(member=1)
+            xr.testing.assert_equal(verify(f, same, "rmse"), expected)
+            xr.testing.assert_equal(verify(tall, same, "rmse"), expected)
+            base = clim.expand_dims(height=height or 1)
+            xr.testing.assert_equal(verify(f, same, "acc", climatology=base), with_base)
+        tall = f.expand_dims(height=[2.0])
+        with pytest.raises(GridMismatchError, match="'height' = 2, truth 't' at 'height' = 10"):
+            verify(tall, o.expand_dims(height=[10.0]), "rmse")
+        with pytest.raises(GridMismatchError, match=r"of 'model' = .*'a'.* of .*'b'"):
+            verify(f.expand_dims(model=["a"]), o.expand_dims(model=["b"]), "rmse")
+        with pytest.raises(AxisError, match=r"Select along \['height'\]"):
+            verify(f.expand_dims(height=[2.0, 10.0]), o, "rmse")
+        lone = o.isel(time=[3]).expand_dims(height=1)  # a single time stays one
+        assert verify(f, lone, "rmse").n.sum().item() == 2 * J * K
 
     def test_one_latitude(self) -> None:
         lat = {"units": "degrees_north", "standard_name": "latitude"}
