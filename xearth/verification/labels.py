@@ -74,7 +74,23 @@ def _check_dim(pair: Pair, dim: Hashable) -> None:
     raise GridMismatchError(
         f"forecast {f.name!r} and truth {o.name!r} differ along {dim!r}: "
         f"{mine.size} against {theirs.size} labels, differing for example in "
-        f"{differing or 'their order'}. {_remedy(dim, mine, theirs)}"
+        f"{differing or 'their order'}. {_turned(f[dim], o[dim]) or _remedy(dim, mine, theirs)}"
+    )
+
+
+def _turned(mine: xr.DataArray, theirs: xr.DataArray) -> str | None:
+    """Say how longitudes of the other convention become the same, if that is what differs."""
+    name = str(mine.name)
+    if "lon" not in clues(name, mine.variable) or mine.dtype.kind not in "fiu":
+        return None
+    a, b = (np.sort(x.values.astype(np.float64) % 360.0) for x in (mine, theirs))
+    if a.shape != b.shape or not np.allclose(a, b, rtol=0.0, atol=1e-9):
+        return None
+    east = f"obs[{name!r}]"
+    east = f"{east} % 360" if (mine.values >= 0).all() else f"({east} + 180) % 360 - 180"
+    return (
+        "They are the same meridians. Take the convention of one: "
+        f"obs.assign_coords({name}={east}).sortby({name!r})."
     )
 
 

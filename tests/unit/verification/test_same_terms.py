@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -193,6 +194,20 @@ class TestRemedies:
         f, o = self.pair([0.3, 0.2, 0.1])
         with pytest.raises(GridMismatchError, match=r"obs\.sortby\('lat'\)"):
             rmse(f, o)
+
+    @pytest.mark.parametrize("east", [[0.0, 120.0, 240.0], [-120.0, 0.0, 120.0]])
+    def test_meridians(self, east: list[float]) -> None:
+        f = xr.DataArray(
+            np.arange(3.0), {"lon": ("lon", east, {"units": "degrees_east"})}, ("lon",)
+        )
+        other = f["lon"] % 360 if min(east) < 0 else (f["lon"] + 180) % 360 - 180
+        o = f.assign_coords(lon=other.assign_attrs(f["lon"].attrs)).sortby("lon")
+        hint = "(obs['lon'] + 180) % 360 - 180" if min(east) < 0 else "obs['lon'] % 360"
+        with pytest.raises(GridMismatchError, match=re.escape(f"lon={hint}).sortby('lon')")):
+            rmse(f, o)
+        # what the hint says
+        wanted = (o["lon"] + 180) % 360 - 180 if min(east) < 0 else o["lon"] % 360
+        assert rmse(f, o.assign_coords(lon=wanted).sortby("lon")) == 0
 
     def test_some_or_none_in_common(self) -> None:
         f, o = self.pair([0.1, 0.2, 0.4])
