@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .block import Array
+from .block import Array, Block
 from .index_scores import MEMBERS, TRUTH, index_block
 from .score import Score
-from .statistics import Count, Mean, Parts, Statistic, known
+from .statistics import Count, Mean, Parts, Statistic, Term, known
 
-__all__ = ["PAIRS", "area_of", "finish_cases", "finish_cells", "statistics_of"]
+__all__ = ["PAIRS", "area_of", "finish_cases", "finish_cells", "sample_of", "statistics_of"]
 
 #: The points that have a truth and a forecast: what ``n`` counts.
 PAIRS = Count("n", known)
@@ -29,8 +29,35 @@ def area_of(score: Score) -> str:
 
 
 def statistics_of(scores: Sequence[Score]) -> tuple[Statistic, ...]:
-    """Return the statistics of some scores, each once."""
-    return tuple({s.name: s for score in scores for s in score.statistics}.values())
+    """Return the statistics of some scores, each once, and the samples that are not all pairs."""
+    found = {s.name: s for score in scores for s in score.statistics}
+    samples = [sample_of(score) for score in scores]
+    return tuple((found | {s.name: s for s in samples if s is not None}).values())
+
+
+def sample_of(score: Score) -> Count | None:
+    """Return what counts the points behind a score, None where these are all pairs.
+
+    Examples
+    --------
+    >>> from xearth.verification.scores import SCORES
+    >>> sample_of(SCORES["rmse"]), sample_of(SCORES["crps_fair"]).name
+    (None, 'sample of crps_fair')
+    """
+    valid = _narrower(score)
+    if not valid or score.over == "index":
+        return None
+
+    def points(block: Block) -> Array:
+        return np.asarray(np.logical_and.reduce([term(block) for term in valid]))
+
+    return Count(f"sample of {score.name}", points)
+
+
+def _narrower(score: Score) -> list[Term]:
+    """Return what restricts the points of a score beyond a truth and a member."""
+    terms = [getattr(s, "valid", known) for s in (score.of or score).statistics]
+    return [term for term in dict.fromkeys(terms) if term is not known]
 
 
 def finish_cases(
@@ -51,7 +78,7 @@ def finish_cases(
     Returns
     -------
     dict of array (G, R, ...)
-        And ``n``, the number of pairs.
+        And ``n``, the number of pairs, and ``..._n`` of scores that not all of these count for.
     """
     flat = {
         key: {name: part.reshape(-1, *part.shape[2:]) for name, part in parts.items()}
@@ -68,7 +95,11 @@ def finish_cases(
         elif score.over == "case":
             found[score.name] = _case_by_case(score, flat, groups)
         elif score.over == "index":
-            found[score.name] = _index(score, flat, groups)
+            found[score.name], found[f"{score.name}_n"] = _index(score, flat, groups)
+        sample = sample_of(score)
+        if sample is not None:
+            counts = combine_groups(sample, flat["", sample.name], groups)
+            found[f"{score.name}_n"] = counts["count"]
     return found
 
 
@@ -123,12 +154,13 @@ def _case_by_case(score: Score, states: CaseStates, groups: Sequence[Codes]) -> 
     return value.result(combine_groups(value, parts, groups))
 
 
-def _index(score: Score, states: CaseStates, groups: Sequence[Codes]) -> Array:
-    """Take the score of the means over the box, all cases of a group at once."""
+def _index(score: Score, states: CaseStates, groups: Sequence[Codes]) -> tuple[Array, Array]:
+    """Take the score of the means over the box, all cases of a group at once, and count them."""
     area, row = area_of(score), score.of or score
     members = MEMBERS.result(states[area, MEMBERS.name])[:, 0]
     truth = TRUTH.result(states[area, TRUTH.name])[:, 0]
-    found = []
+    valid = [known, *_narrower(score)]
+    found, counts = [], []
     for own in groups:
         block = index_block(members[own], truth[own])
         weights = np.ones((1, len(own)))
@@ -137,4 +169,5 @@ def _index(score: Score, states: CaseStates, groups: Sequence[Codes]) -> Array:
             for s in row.statistics
         }
         found.append(_finished(row, results))
-    return np.stack(found)
+        counts.append(np.logical_and.reduce([term(block) for term in valid]).sum())
+    return np.stack(found), np.array(counts, dtype=np.int64)

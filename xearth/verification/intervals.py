@@ -23,7 +23,7 @@ import xarray as xr
 from ..errors import ConfigError, GridMismatchError, MissingDataError
 from .block import Array
 from .facts import ScoreFacts
-from .finish import area_of
+from .finish import PAIRS, area_of, sample_of
 from .groups import Groups, groups_of
 from .index_scores import TRUTH
 from .linear import Columns, by_group, columns_of
@@ -177,6 +177,8 @@ def _described(
 ) -> dict[str, xr.DataArray]:
     """Return a difference, its interval, p-value and verdict, labeled."""
     facts, name = score.facts, score.name
+    like = like.assign_attrs()
+    like.attrs.pop("ancillary_variables", None)
     table = {}
     for k, (suffix, words) in _COLUMNS.items():
         attrs = {**like.attrs, "long_name": f"difference of the {facts.long_name}{words}"}
@@ -246,7 +248,8 @@ class _Cases:
         if score.over == "index":
             pairs = self.arrays[area_of(score), TRUTH.name]["weight"][:, :, :1]
         else:
-            pairs = self.arrays["", "n"]["count"].astype(np.float64)
+            sample = sample_of(score) or PAIRS
+            pairs = self.arrays["", sample.name]["count"].astype(np.float64)
         there = by_group(pairs, self.codes, self.groups.size) > 0
         known = np.where(there[..., None], values, np.nan)
         return known.transpose(1, 2, 0, 3).reshape(-1, values.shape[0], values.shape[3])

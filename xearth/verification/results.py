@@ -15,12 +15,13 @@ from dask.highlevelgraph import HighLevelGraph
 from ..cf.attrs import score_attrs
 from ..errors import ConfigError
 from .block import Array
-from .finish import finish_cases, finish_cells
+from .finish import finish_cases, finish_cells, sample_of
 from .groups import Groups, groups_of
 from .protocols import protocol_attrs
 from .recipe import Recipe
 from .score import Score
 from .state import State, part_name, statistics_by_area
+from .statistics import Count
 
 __all__ = ["N_ATTRS", "finish"]
 
@@ -29,6 +30,13 @@ N_ATTRS = {
     "units": "1",
     "comment": "Points with a truth and at least one known member.",
 }
+
+
+#: What scores of counts say of themselves.
+COUNTS = (
+    "From counts of cells, unweighted whatever their area; a cell counts for a region that any "
+    "part of it belongs to."
+)
 
 
 def finish(state: State, *, by: str | Sequence[str] | None = None) -> xr.Dataset:
@@ -45,7 +53,7 @@ def finish(state: State, *, by: str | Sequence[str] | None = None) -> xr.Dataset
     Returns
     -------
     Dataset
-        One variable for each score, and ``n``; lazy if the state is.
+        One variable for each score, ``n`` and ``..._n``; lazy if the state is.
 
     Raises
     ------
@@ -82,13 +90,34 @@ def finish(state: State, *, by: str | Sequence[str] | None = None) -> xr.Dataset
     found = _of_cases(state, groups, names)
     if any(s.over == "cell" for s in state.scores):
         found.update(_of_cells(state, groups, averaged=len(grid) < 2))
-    scores = xr.Dataset({name: found[name] for name in [*(s.name for s in state.scores), "n"]})
+    order = [*(s.name for s in state.scores), "n", *_samples(state.scores, averaged=len(grid) < 2)]
+    scores = xr.Dataset({name: found[name] for name in order})
     scores = scores.assign_coords(groups.coords)
     scores = scores.transpose(
         *[d for d in map(str, _order(chosen, names, region)) if d in scores.dims], ...
     )
     _describe(scores, state, names, chosen)
     return scores
+
+
+def _samples(scores: Sequence[Score], *, averaged: bool = True) -> dict[str, Score]:
+    """Return the names of the numbers of pairs that are not those of all, and their scores."""
+    found = {}
+    for score in scores:
+        counted = sample_of(score) is not None and not (score.over == "cell" and averaged)
+        if counted or score.over == "index":
+            found[f"{score.name}_n"] = score
+    return found
+
+
+def _outputs(scores: Sequence[Score]) -> list[tuple[str, Mapping[str, Any], bool, Any]]:
+    """Return what finishing cases gives: name, own coordinates, if of a box, and type."""
+    found: list[tuple[str, Mapping[str, Any], bool, Any]] = [
+        (score.name, score.coords, score.over == "index", np.float64) for score in scores
+    ]
+    found.append(("n", {}, False, np.int64))
+    samples = _samples(scores).items()
+    return [*found, *((name, {}, score.over == "index", np.int64) for name, score in samples)]
 
 
 def _order(by: Sequence[str], names: tuple[str, str], region: str) -> list[str]:
@@ -109,9 +138,8 @@ def _of_cases(state: State, groups: Groups, names: tuple[str, str]) -> dict[str,
     rows = str(parts["n.count"].dims[2])
     values = _computed(scores, arrays, groups, parts.sizes[rows])
     found = {}
-    for score in [*scores, None]:
-        name, own = ("n", {}) if score is None else (score.name, score.coords)
-        rows_dim = "box" if score is not None and score.over == "index" else rows
+    for name, own, of_box, _ in _outputs(scores):
+        rows_dim = "box" if of_box else rows
         array = xr.DataArray(values[name], dims=[*groups.coords, rows_dim, *own])
         array = array.assign_coords({k: _label(k, v) for k, v in own.items()})
         if rows_dim in parts.coords:
@@ -148,16 +176,13 @@ def _computed(
     layer: dict[Any, Any] = {(token, "all"): (_Finish(tuple(scores), places, groups), values)}
     base = HighLevelGraph.from_collections(token, layer, dependencies=lazy)
     found: dict[str, Any] = {}
-    for score in [*scores, None]:
-        name, own = ("n", ()) if score is None else (score.name, _sizes(score))
-        first = 1 if score is not None and score.over == "index" else rows
-        shape = (*groups.shape, first, *own)
+    for name, own, of_box, kind in _outputs(scores):
+        shape = (*groups.shape, 1 if of_box else rows, *_sizes(own))
         key = f"{token}-{name}"
         graph = HighLevelGraph(
             {**base.layers, key: {(key, *(0,) * len(shape)): (dict.get, (token, "all"), name)}},
             {**base.dependencies, key: {token}},
         )
-        kind = np.int64 if score is None else np.float64
         found[name] = da.Array(graph, key, tuple((n,) for n in shape), dtype=kind)
     return found
 
@@ -187,9 +212,9 @@ def _grouped(
 ) -> dict[str, Array]:
     found = finish_cases(scores, states, groups.codes, groups.size)
     shaped = {}
-    for name, values in found.items():
-        index = any(s.name == name and s.over == "index" for s in scores)
-        rows = (1, *values.shape[1:]) if index else values.shape[1:]
+    for name, _, of_box, _ in _outputs(scores):
+        values = found[name]
+        rows = (1, *values.shape[1:]) if of_box else values.shape[1:]
         shaped[name] = values.reshape(*groups.shape, *rows)
     return shaped
 
@@ -211,11 +236,14 @@ def _of_cells(state: State, groups: Groups, *, averaged: bool) -> dict[str, xr.D
             dask="parallelized",
             output_dtypes=[np.float64],
             dask_gufunc_kwargs={
-                "output_sizes": dict(zip(score.coords, _sizes(score), strict=True))
+                "output_sizes": dict(zip(score.coords, _sizes(score.coords), strict=True))
             },
         )
         value = value.assign_coords({k: _label(k, v) for k, v in score.coords.items()})
         found[score.name] = _area_mean(value, parts) if averaged else value
+        sample = sample_of(score)
+        if sample is not None and not averaged:
+            found[f"{score.name}_n"] = parts[part_name("cells", sample.name, "count")]
     if not averaged:
         found["n"] = parts["cells.n.count"]
     return found
@@ -238,8 +266,8 @@ def _label(name: str, values: Any) -> xr.Variable:
     return values if isinstance(values, xr.Variable) else xr.Variable((name,), np.asarray(values))
 
 
-def _sizes(score: Score) -> list[int]:
-    return [len(_label(name, values)) for name, values in score.coords.items()]
+def _sizes(coords: Mapping[str, Any]) -> list[int]:
+    return [len(_label(name, values)) for name, values in coords.items()]
 
 
 def _describe(scores: xr.Dataset, state: State, names: tuple[str, str], by: Sequence[str]) -> None:
@@ -254,12 +282,27 @@ def _describe(scores: xr.Dataset, state: State, names: tuple[str, str], by: Sequ
             found: dict[str, Any] = {"long_name": facts.long_name}
         else:
             found = score_attrs(facts.long_name, units=units, unit_power=facts.unit_power)
+        counts = all(isinstance(s, Count) for s in score.statistics)
         if methods:
-            found["cell_methods"] = f"{methods} mean (of what the score adds up)"
+            how = (
+                "sum (counts of cells, unweighted)"
+                if counts
+                else "mean (of what the score adds up)"
+            )
+            found["cell_methods"] = f"{methods} {how}"
+        if counts:
+            found["comment"] = COUNTS
         if facts.reference:
             found["references"] = facts.reference
+        own = f"{score.name}_n"
+        found["ancillary_variables"] = own if own in scores else "n"
         scores[score.name].attrs = found
     scores["n"].attrs = dict(N_ATTRS)
+    for name, score in _samples(state.scores).items():
+        if name in scores:
+            what = "starts and leads with an index" if score.over == "index" else "pairs"
+            label = f"number of {what} behind the {score.facts.long_name}"
+            scores[name].attrs = {"long_name": label, "units": "1"}
     package = __name__.partition(".")[0]
     source = f"{package} {sys.modules[package].__version__}"
     knobs = Recipe.read(attrs).knobs(by, attrs)

@@ -26,6 +26,7 @@ from .results import finish
 from .score import Score
 from .sorting import Engine, compiled
 from .state import State, part_name, statistics_by_area
+from .statistics import Count
 from .thresholds import Thresholds, read_thresholds
 
 __all__ = ["accumulate", "verify"]
@@ -85,10 +86,10 @@ def verify(
         "valid_month" ... (of the valid time), dimensions of the grid. Everything else is
         averaged over; ``()`` gives one number.
     weights : "area", DataArray or None
-        Of the cells; None for equal weights.
+        Of the cells; None for equal weights. Scores of counts take only masks, of 0 and 1.
     regions : Box, mask, or mapping of names to such, optional
         A mapping gives a dimension ``region``. A DataArray is the part of each cell that
-        belongs to the region.
+        belongs to the region; scores of counts and ``n`` count a cell of which any part does.
     climatology : DataArray, optional
         As :func:`xearth.climatology` gives it, for scores of anomalies of absolute values.
     thresholds : str, quantity, or sequence of such, optional
@@ -111,10 +112,13 @@ def verify(
     Returns
     -------
     Dataset
-        One variable for each score, and ``n``, the number of pairs behind it. A point counts
-        where the truth and at least one member are known; members that are missing are left
-        out point by point. NaN, with ``n = 0``, where no point counts. Lazy if the forecast or
-        the truth is.
+        One variable for each score, and ``n``, the number of pairs: of points at which the truth
+        and at least one member are known; members that are missing are left out point by point.
+        A score that not all of these count for has a number of its own: ``crps_fair_n`` of the
+        pairs with two members or more, ``rank_histogram_n`` of those with all members,
+        ``nino34_rmse_n`` of the starts with an index. NaN, with ``n = 0``, where no point counts.
+        Scores of counts ("csi", "pod" ...) count cells, unweighted whatever their area. Lazy if
+        the forecast or the truth is.
 
     Raises
     ------
@@ -277,6 +281,7 @@ def accumulate(
         if "valid_time" in pairs.coords:
             guard(forecast, truth, climatology=climatology)
     _check(pairs, rows, climatology)
+    _check_counts(rows, weights)
     rows, areas, groups = _layout(pairs, rows, names, (weights, regions))
     asked = [scores] if isinstance(scores, str | Score) else list(scores)
     recipe = Recipe(
@@ -409,4 +414,15 @@ def _check(pairs: Matched, rows: tuple[Score, ...], climatology: xr.DataArray | 
         raise ConfigError(
             f"{of_anomalies} are scores of anomalies, but {pairs.attrs['name']!r} is an absolute "
             "temperature. Give climatology=xearth.climatology(...), or anomalies."
+        )
+
+
+def _check_counts(rows: tuple[Score, ...], weights: Any) -> None:
+    """Refuse weights that scores of counts would not look at."""
+    counts = [row.name for row in rows if all(isinstance(s, Count) for s in row.statistics)]
+    if counts and isinstance(weights, xr.DataArray) and not weights.isin([0, 1]).all():
+        raise ConfigError(
+            f"{counts} are made of counts of cells, which have no weights; expected a mask of 0 "
+            f"and 1, found {float(weights.min()):g} to {float(weights.max()):g}. Leave them out, "
+            "or verify them alone with weights=None."
         )
