@@ -16,7 +16,7 @@ from ..forecasting.fit import fit
 from ..forecasting.io import load
 from ..forecasting.recipe import Recipe
 from .demo import run_demo
-from .files import open_dataset, open_field, with_suffix, writable
+from .files import apart, open_dataset, open_field, picture, with_suffix, writable
 
 if TYPE_CHECKING:
     import argparse
@@ -55,6 +55,7 @@ def train(arguments: argparse.Namespace) -> None:
     from ..models.heads import LowRankGaussian, Point
 
     output = with_suffix(writable(arguments.output), (".safetensors",), "--output")
+    apart({"--output": output}, [arguments.file])
     field = open_field(arguments.file, arguments.variable)
     window = Window(history=arguments.history, horizon=arguments.horizon)
     learn = between(field, None, arguments.train_until)
@@ -77,7 +78,8 @@ def train(arguments: argparse.Namespace) -> None:
 def forecast(arguments: argparse.Namespace) -> None:
     """Forecast from a file, write CF, and draw maps if asked to."""
     output = with_suffix(writable(arguments.output), (".nc", ".zarr"), "--output")
-    picture = writable(arguments.plot) if arguments.plot is not None else None
+    drawn = None if arguments.plot is None else picture(arguments.plot)
+    apart({"--output": output, "--plot": drawn}, [arguments.file, arguments.model])
     field = open_field(arguments.file, arguments.variable)
     forecaster = load(arguments.model)
     result = forecaster.forecast(
@@ -85,11 +87,11 @@ def forecast(arguments: argparse.Namespace) -> None:
     )
     to_cf(result, output, title=f"Forecast of {result.name} by {forecaster.name}")
     print(f"wrote {output}: {_sizes(result)}")
-    if picture is not None:
+    if drawn is not None:
         from ..plotting.maps import maps
 
-        maps(result, title=f"{forecaster.name}: mean of the members").savefig(picture, dpi=150)
-        print(f"wrote {picture}")
+        maps(result, title=f"{forecaster.name}: mean of the members").savefig(drawn, dpi=150)
+        print(f"wrote {drawn}")
 
 
 def between(field: xr.DataArray, first: str | None, last: str | None) -> xr.DataArray:

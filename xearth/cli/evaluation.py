@@ -11,13 +11,14 @@ import xarray as xr
 from ..cf.conventions import open_hindcast
 from ..cf.nominal import decode_times
 from ..cf.writer import to_cf
-from ..errors import ConfigError, SourceError
+from ..errors import SourceError
 from ..fields.climatology import climatology
 from ..forecasting.hindcast import hindcast as lazy_hindcast
 from ..forecasting.store import write_hindcast
 from ..verification.indices import REGIONS
 from ..verification.verify import verify as verify_in_one_pass
-from .files import open_dataset, open_field, with_suffix, writable
+from .files import apart, open_dataset, open_field, picture, with_suffix, writable
+from .panels import draw, drawable
 
 if TYPE_CHECKING:
     import argparse
@@ -32,6 +33,9 @@ _ROWS = 400  # a longer table is a file to write, not text to read
 def hindcast(arguments: argparse.Namespace) -> None:
     """Write the forecasts from many starts of a file to a Zarr store."""
     output = with_suffix(writable(arguments.output), (".zarr",), "--output")
+    working = output.with_name(f"{output.name}.incomplete")
+    for written in (output, working):
+        apart({"--output": written}, [arguments.file, arguments.model])
     field = open_field(arguments.file, arguments.variable)
     made = lazy_hindcast(
         field, arguments.model, init=arguments.init, members=arguments.members,
@@ -49,13 +53,12 @@ def hindcast(arguments: argparse.Namespace) -> None:
 
 def verify(arguments: argparse.Namespace) -> None:
     """Score a hindcast against observations, print a table, write and draw it if asked to."""
-    output = picture = None
-    if arguments.output is not None:
-        output = with_suffix(writable(arguments.output), (".nc", ".zarr"), "--output")
-    if arguments.plot is not None:
-        picture = writable(arguments.plot)
-        if arguments.by != ["lead"]:
-            raise ConfigError(f"--plot draws scores by lead; found --by {','.join(arguments.by)}.")
+    output, plot = arguments.output, arguments.plot
+    if output is not None:
+        output = with_suffix(writable(output), (".nc", ".zarr"), "--output")
+    if plot is not None:
+        picture(plot)
+    apart({"--output": output, "--plot": plot}, [arguments.forecast, arguments.observations])
     names = [SHORT.get(name, name) for name in arguments.scores]
     forecast = _forecast(arguments)
     truth = _truth(arguments.observations, arguments.obs_variable, str(forecast.name))
@@ -66,14 +69,16 @@ def verify(arguments: argparse.Namespace) -> None:
         regions=None if arguments.region is None else REGIONS[arguments.region],
         climatology=None if base is None else climatology(truth, base=base),
         thresholds=arguments.threshold,
-    ).compute()  # fmt: skip
+    )  # fmt: skip
+    panels = [] if plot is None else drawable(scores)
+    scores = scores.compute()
     print(score_table(scores))
     if output is not None:
         to_cf(scores, output, title=f"Scores of {arguments.forecast}")
         print(f"wrote {output}")
-    if picture is not None:
-        _draw(scores, picture)
-        print(f"wrote {picture}")
+    if plot is not None:
+        draw(scores, panels, plot)
+        print(f"wrote {plot}")
 
 
 def _forecast(arguments: argparse.Namespace) -> xr.DataArray:
@@ -149,19 +154,3 @@ def _label(row: xr.Dataset, dim: str) -> str:
 
 def _number(value: Any) -> str:
     return str(value) if isinstance(value, int) else f"{value:.4f}"
-
-
-def _draw(scores: xr.Dataset, path: Any) -> None:
-    """Draw each score against lead, one below the other."""
-    import matplotlib.pyplot as plt
-
-    from ..plotting.skill import skill
-
-    names = [str(n) for n, v in scores.data_vars.items() if n != "n" and v.dims == ("lead",)]
-    figure, axes = plt.subplots(
-        len(names), 1, figsize=(5.6, 3.4 * len(names)), squeeze=False, layout="constrained"
-    )
-    for ax, name in zip(axes[:, 0], names, strict=True):
-        skill(scores, name, ax=ax)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import glob
 import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import xarray as xr
 
-from ..errors import ConfigError, SourceError
+from ..errors import ConfigError, MissingDependencyError, SourceError
 
-__all__ = ["open_dataset", "open_field", "with_suffix", "writable"]
+__all__ = ["apart", "open_dataset", "open_field", "picture", "with_suffix", "writable"]
 
 
 def open_dataset(path: str | os.PathLike[str], *, decode_times: bool = True) -> xr.Dataset:
@@ -97,3 +99,67 @@ def with_suffix(path: Path, suffixes: tuple[str, ...], option: str) -> Path:
             f"found {path.suffix or 'none'!r}; rename it, for example {path.stem}{suffixes[0]}"
         )
     return path
+
+
+def picture(path: Path) -> Path:
+    """Return `path` if matplotlib can write a figure under its name.
+
+    Raises
+    ------
+    ConfigError
+        If its name ends otherwise.
+    MissingDependencyError
+        If matplotlib is not installed.
+    SourceError
+        As :func:`writable`.
+    """
+    try:
+        from matplotlib.backend_bases import FigureCanvasBase
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"--plot {str(path)!r} needs matplotlib, which is not installed; "
+            "pip install 'xearth[plot]'"
+        ) from error
+    formats = sorted(FigureCanvasBase.get_supported_filetypes())
+    if path.suffix.lower().removeprefix(".") not in formats:
+        raise ConfigError(
+            f"--plot {str(path)!r}: expected a name ending in one of .{', .'.join(formats)}, found "
+            f"{path.suffix or 'none'!r}; rename it, for example {path.stem}.png"
+        )
+    return writable(path)
+
+
+def apart(outputs: Mapping[str, Path | None], inputs: Iterable[str | os.PathLike[str]]) -> None:
+    """Make sure that nothing that is read, and nothing else that is written, is written over.
+
+    Parameters
+    ----------
+    outputs : mapping
+        What is written, by its option; None where nothing is.
+    inputs : iterable of path
+        What is read: files, stores and patterns.
+
+    Raises
+    ------
+    ConfigError
+        If an output is an input or another output, by whatever name, or lies inside one of them
+        or around it.
+    """
+    read = [Path(found) for one in inputs for found in (glob.glob(str(one)) or [str(one)])]
+    taken = {f"the input {str(path)!r}": path for path in read}
+    for option, path in outputs.items():
+        if path is None:
+            continue
+        for what, other in taken.items():
+            if _overlap(path, other):
+                raise ConfigError(
+                    f"{option} {str(path)!r} would write over {what}; give it another name"
+                )
+        taken[f"the file of {option}"] = path
+
+
+def _overlap(one: Path, other: Path) -> bool:
+    if one.exists() and other.exists() and one.samefile(other):
+        return True
+    a, b = one.resolve(), other.resolve()
+    return a == b or a in b.parents or b in a.parents

@@ -350,7 +350,9 @@ def _add_verify(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--output", "-o", type=Path, metavar="PATH", help="write the scores: .nc or .zarr"
     )
-    command.add_argument("--plot", type=Path, metavar="PATH", help="draw the scores by lead")
+    command.add_argument("--plot", type=Path, metavar="PATH",
+        help="draw the scores by lead, or by month and lead",
+    )  # fmt: skip
 
 
 def names(text: str) -> list[str]:
@@ -364,6 +366,9 @@ def names(text: str) -> list[str]:
     found = [part.strip() for part in text.split(",")]
     if not all(found):
         raise argparse.ArgumentTypeError(f"expected names between commas, found {text!r}")
+    twice = [name for name in dict.fromkeys(found) if found.count(name) > 1]
+    if twice:
+        raise argparse.ArgumentTypeError(f"expected each name once, found {', '.join(twice)} twice")
     return found
 
 

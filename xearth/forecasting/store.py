@@ -320,6 +320,7 @@ class _Work:
                     "dask.delayed, random numbers). Write to another name, or begin anew with "
                     "resume=False (--no-resume)."
                 )
+            differing = [key for key in differing if key != "content"]  # follows from the others
             details = "; ".join(
                 f"{key}: {found.get(key)!r} there, {self.request.get(key)!r} asked for"
                 for key in differing

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -167,13 +169,33 @@ def test_verify_events_and_water(rain, capsys):
         (["fc.nc", "obs.nc", "--by", "init", "--plot", "a.png"], ["--plot", "init"]),
         (["fc.nc", "obs.nc", "--scores", "crps_fair"], ["member"]),
         (["obs.nc", "obs.nc"], ["No starts"]),
+        (["fc.nc", "obs.nc", "-o", "obs.nc"], ["--output", "write over", "input", "obs.nc"]),
+        (["fc.nc", "obs.nc", "-o", "fc.nc"], ["--output", "write over", "input", "fc.nc"]),
+        (["f*.nc", "obs.nc", "-o", "fc.nc"], ["--output", "write over", "input", "fc.nc"]),
+        (["fc.nc", "obs.nc", "-o", "link.nc"], ["--output", "write over", "obs.nc"]),
+        (["fc.nc", "obs.nc", "-o", "hard.nc"], ["--output", "write over", "obs.nc"]),
+        (["fc.nc", "obs.nc", "-o", "sub/../obs.nc"], ["--output", "write over", "obs.nc"]),
+        (["fc.nc", "picture.png", "--plot", "picture.png"], ["--plot", "write over", "picture"]),
+        (["fc.nc", "obs.nc", "--plot", "x.foo"], ["--plot", ".png", ".svg", "'.foo'"]),
+        (["fc.nc", "obs.nc", "--plot", "x"], ["--plot", ".png", "'none'"]),
+        (
+            ["fc.nc", "obs.nc", "--by", "season,lead", "--plot", "a.png", "-o", "new.nc"],
+            ["--plot", "rmse by season, lead"],
+        ),
     ],
 )
 @pytest.mark.filterwarnings("ignore::xearth.errors.UnitsWarning")
 def test_what_cannot_be_verified_is_one_line(rain, capsys, argv, words):
-    named = [rain / part if part.endswith((".nc", ".txt", ".png")) else part for part in argv]
-    status, _, err = run(capsys, "verify", *named)
+    ends = (".nc", ".txt", ".png", "x.foo", "x")
+    named = [f"{rain}/{part}" if part.endswith(ends) else part for part in argv]
+    (rain / "sub").mkdir()
+    (rain / "link.nc").symlink_to(rain / "obs.nc")
+    (rain / "hard.nc").hardlink_to(rain / "obs.nc")
+    before = {path: path.read_bytes() for path in rain.glob("*.nc")}
+    status, out, err = run(capsys, "verify", *named)
     assert status == 2
+    assert out == ""
+    assert {path: path.read_bytes() for path in rain.glob("*.nc")} == before
     lines = [line for line in err.splitlines() if not line.startswith("note:")]
     assert len(lines) == 1
     assert all(word in lines[0] for word in words)
@@ -193,6 +215,104 @@ def test_what_cannot_be_forecast_is_one_line(made, capsys, argv, words):
     assert status == 2
     assert err.count("\n") == 1
     assert all(word in err for word in words)
+
+
+@pytest.mark.parametrize(
+    ("name", "argv"),
+    [
+        ("sst.nc", ["-o", "stores/a.zarr"]),
+        ("stores/a.zarr", ["-o", "stores/a.zarr"]),
+        ("stores/a.zarr", ["-o", "stores/a.zarr", "--no-resume"]),
+        ("stores/b.zarr.incomplete/store", ["-o", "stores/b.zarr"]),
+        ("stores/c.zarr/sst.nc", ["-o", "stores/c.zarr", "--no-resume"]),
+    ],
+)
+def test_a_hindcast_never_takes_the_place_of_its_history(made, tmp_path, capsys, name, argv):
+    (tmp_path / "stores").mkdir()
+    source = tmp_path / name
+    source.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(made / "sst.nc", source)  # a store is a folder; what is compared is its place
+    if name == "sst.nc":
+        (tmp_path / "stores" / "a.zarr").symlink_to(source)
+    argv = [tmp_path / part if part.startswith("stores") else part for part in argv]
+    status, _, err = run(capsys, "hindcast", source, "--init", "1982-01", *argv)
+    assert status == 2
+    assert err.count("\n") == 1
+    assert "write over the input" in err
+    assert source.read_bytes() == (made / "sst.nc").read_bytes()
+
+
+def test_a_forecast_never_takes_the_place_of_its_history(made, tmp_path, capsys):
+    copy = tmp_path / "sst.nc"
+    copy.write_bytes((made / "sst.nc").read_bytes())
+    status, _, err = run(capsys, "forecast", copy, "--output", copy)
+    assert status == 2
+    assert "write over the input" in err
+    assert copy.read_bytes() == (made / "sst.nc").read_bytes()
+    status, _, err = run(
+        capsys, "forecast", copy, "--output", tmp_path / "fc.nc", "--plot", "a.foo"
+    )
+    assert status == 2
+    assert ".png" in err
+    assert not (tmp_path / "fc.nc").exists()
+
+
+@pytest.mark.filterwarnings("default::xearth.errors.UnitsWarning")
+@pytest.mark.parametrize(
+    ("argv", "labels"),
+    [
+        (["--scores", "csi,rmse", "--threshold", "1 mm/h", "--threshold", "5 mm/h"], 2),
+        (["--scores", "rmse", "--by", "month,lead"], 0),
+        (["--scores", "rmse", "--by", "lead,month"], 0),
+    ],
+)
+def test_scores_with_thresholds_and_of_months_are_drawn(rain, capsys, argv, labels, monkeypatch):
+    import matplotlib.figure
+
+    drawn = []
+    save = matplotlib.figure.Figure.savefig
+    monkeypatch.setattr(
+        matplotlib.figure.Figure, "savefig",
+        lambda self, *args, **kw: (drawn.append(self), save(self, *args, **kw)),
+    )  # fmt: skip
+    command = ["verify", rain / "fc.nc", rain / "obs.nc", *argv, "--plot", rain / "a.png"]
+    status, _, err = run(capsys, *command)
+    assert status == 0, err
+    legend = drawn[0].axes[0].get_legend()
+    assert len(legend.get_texts() if legend is not None else []) == labels
+    assert (rain / "a.png").stat().st_size > 10_000
+
+
+@pytest.mark.filterwarnings("ignore::xearth.errors.LeakageWarning")
+def test_components_are_lines_and_ranks_are_refused_before_any_work(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    time = pd.date_range("2001-01-01", periods=20, freq="D")
+    truth = xr.DataArray(rng.standard_normal(20), {"time": time}, ("time",), "t", {"units": "m"})
+    coords = {"init": time[:12], "lead": ("lead", [1, 2], {"units": "days"}), "member": range(4)}
+    values = rng.standard_normal((12, 2, 4))
+    xr.DataArray(values, coords, ("init", "lead", "member"), "t", {"units": "m"}).to_netcdf(
+        tmp_path / "fc.nc"
+    )
+    truth.to_netcdf(tmp_path / "obs.nc")
+    command = ["verify", tmp_path / "fc.nc", tmp_path / "obs.nc", "--plot", tmp_path / "a.png",
+               "-o", tmp_path / "scores.nc", "--scores"]  # fmt: skip
+    status, out, err = run(capsys, *command, "rank_histogram")
+    assert status == 2
+    assert out == ""
+    assert err.count("\n") == 1
+    assert "xearth.plotting.rank_histogram" in err
+    assert not (tmp_path / "scores.nc").exists()
+    status, _, err = run(capsys, *command, "rank_histogram,crps_components")
+    assert status == 0, err
+    assert (tmp_path / "a.png").stat().st_size > 10_000
+
+
+def test_names_are_given_once(rain, capsys):
+    for option in ("--by", "--scores"):
+        with pytest.raises(SystemExit) as stopped:
+            run(capsys, "verify", rain / "fc.nc", rain / "obs.nc", option, "lead,lead")
+        assert stopped.value.code == 2
+        assert "once" in capsys.readouterr().err
 
 
 def test_table_of_groups_and_of_one_number():

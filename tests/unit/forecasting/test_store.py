@@ -168,7 +168,7 @@ def test_another_hindcast_is_refused_before_any_work(field, model, tmp_path, cha
     with xr.set_options(keep_attrs=True):
         other = CHANGES[change](field, model)
     word = {"init": "starts"}.get(change, change)
-    with raise_if_dask_computes(), pytest.raises(SourceError, match=rf"another hindcast.*{word}"):
+    with raise_if_dask_computes(), pytest.raises(SourceError, match=rf"another hindcast:.*{word}"):
         write_hindcast(other, path)
     write_hindcast(other, path, resume=False)
     xr.testing.assert_equal(from_cf(path)["ssta"].load(), other.compute())
