@@ -21,6 +21,7 @@ from .align import observations_at
 from .matched import only_variable, with_starts
 from .pairs import same_terms
 from .rank_rows import complete
+from .resampling import MINIMUM
 from .score import Score
 
 __all__ = ["Common", "field_of", "least_members", "on_common_points"]
@@ -106,18 +107,18 @@ def on_common_points(
     UnitsError
         Units do not convert, or one is an anomaly and another is not.
     MissingDataError
-        No start is common.
+        Fewer than 5 starts are common.
 
     Examples
     --------
     >>> import numpy as np
     >>> lead = xr.Variable("lead", [1], {"units": "months"})
-    >>> time = xr.date_range("2000-01", periods=6, freq="MS")
-    >>> f = xr.DataArray(np.zeros((4, 1)), {"init": time[:4], "lead": lead}, ("init", "lead"))
-    >>> o = xr.DataArray(np.zeros(6), {"time": time}, ("time",))
+    >>> time = xr.date_range("2000-01", periods=9, freq="MS")
+    >>> f = xr.DataArray(np.zeros((7, 1)), {"init": time[:7], "lead": lead}, ("init", "lead"))
+    >>> o = xr.DataArray(np.zeros(9), {"time": time}, ("time",))
     >>> found = on_common_points({"a": (f, 1), "b": (f[1:].where(f.init[1:] != time[2]), 1)}, o)
     >>> found.forecasts[0].values.ravel().tolist(), found.left_out["starts_left_out"]
-    ([0.0, nan, 0.0], 1)
+    ([0.0, nan, 0.0, 0.0, 0.0, 0.0], 1)
     """
     first, *names = forecasts
     forecast, axes = with_starts(forecasts[first][0])
@@ -168,11 +169,11 @@ def _common_starts(
         return None, 0
     starts = [f.indexes[init] for f in forecasts]
     common = reduce(lambda a, b: a.intersection(b), starts)
-    if not len(common):
+    if len(common) < MINIMUM:
         sizes = dict(zip(names, map(len, starts), strict=True))
         raise MissingDataError(
-            f"no start is common to {sizes} starts; expected the same. Forecast the same starts "
-            "with all."
+            f"of the starts {sizes}, {len(common)} are common; expected at least {MINIMUM}. "
+            "Forecast the same starts with all."
         )
     union = reduce(lambda a, b: a.union(b), starts)
     return common.sort_values(), len(union) - len(common)

@@ -49,7 +49,9 @@ def sample_of(score: Score) -> Count | None:
         return None
 
     def points(block: Block) -> Array:
-        return np.asarray(np.logical_and.reduce([term(block) for term in valid]))
+        # a single one as it is: where one value stands for all, no point is looked at
+        first, *rest = (term(block) for term in valid)
+        return np.asarray(np.logical_and.reduce([first, *rest])) if rest else first
 
     return Count(f"sample of {score.name}", points)
 

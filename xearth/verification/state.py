@@ -215,15 +215,16 @@ def _no_case_twice(a: xr.Dataset, b: xr.Dataset) -> None:
         *(x["n.count"].drop_vars("valid_time", errors="ignore") for x in (a, b)), join="inner"
     )
     if mine.chunks is None and theirs.chunks is None:
-        twice, what = int(((mine > 0) & (theirs > 0)).sum()), "with pairs,"
+        twice = int(((mine > 0) & (theirs > 0)).sum())
+        what = "have pairs in both states and would count twice"
     else:  # what a lazy state has seen is not known yet
-        twice, what = mine.size, "of lazy states, which may hold pairs: compute() them, or"
+        twice, what = mine.size, "are in both lazy states and may count twice"
     if twice:
         init = str(mine.dims[0])
         some = mine[init].values[:3].astype(str).tolist() if init in mine.coords else []
         raise ConfigError(
-            f"{twice} cases (start, lead, region) are in both states {what} would count twice, of "
-            f"the starts {some} ... Add states of other starts, leads or regions."
+            f"{twice} cases (start, lead, region) {what}, of the starts {some} ... Add states of "
+            "other starts, leads or regions; compute() lazy ones to know which cases have pairs."
         )
 
 

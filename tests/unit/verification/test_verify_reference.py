@@ -127,8 +127,10 @@ def test_nothing_in_common(truth: xr.DataArray) -> None:
     assert all(v.startswith("unknown (n = 0") for v in found.rmse_difference_verdict.values.ravel())
     assert found.attrs["cases_left_out"] == 80
     later = forecast.assign_coords(init=xr.date_range("2030-01", periods=40, freq="MS"))
-    with pytest.raises(MissingDataError, match="no start is common"):
+    with pytest.raises(MissingDataError, match="0 are common"):
         verify(forecast, truth, reference=later)
+    with pytest.raises(MissingDataError, match="'reference': 3}, 3 are common"):
+        verify(forecast, truth, reference=forecast.isel(init=slice(3)))
 
 
 def test_reference_is_converted_as_the_truth_is(truth: xr.DataArray) -> None:
