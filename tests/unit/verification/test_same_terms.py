@@ -311,11 +311,11 @@ def test_slope_of_a_constant_truth() -> None:
 def test_thresholds_of_single_precision_agree() -> None:
     """A stored float32 0.7 meets 0.7 in contingency, in verify and in single scores."""
     rng = np.random.default_rng(2)
-    choice = np.array([0.5, 0.7, 0.9], np.float32)
+    choice = np.array([0.5, 0.7], np.float32)
     f = xr.DataArray(
-        choice[rng.integers(0, 3, (N, L))], {"init": INIT, "lead": LEAD}, ("init", "lead")
+        choice[rng.integers(0, 2, (N, L))], {"init": INIT, "lead": LEAD}, ("init", "lead")
     )
-    o = xr.DataArray(choice[rng.integers(0, 3, N + L)], {"time": TIME}, ("time",))
+    o = xr.DataArray(choice[rng.integers(0, 2, N + L)], {"time": TIME}, ("time",))
     at = observations_at(f, o)
     table = contingency(f, at, thresholds=0.7)
     assert table.hits.item() + table.misses.item() == int((at > 0.6).sum())
