@@ -16,6 +16,7 @@ taken first, single precision loses nothing on fields far from zero (a temperatu
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -25,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .kernels import GROUP, EnsembleParts, ensemble_parts, gini
-from .sorting import Engine, sort_members, sorted_rows
+from .sorting import Engine, ordered_rows, sort_members
 
 __all__ = ["Array", "Block", "Room"]
 
@@ -130,10 +131,14 @@ class Block:
         """Variance of the members, divisor M - 1 (n, S); 0 where fewer than two are known."""
         if self.engine == "numba":
             return self._compiled.variance
-        work = self._buffer[:-1]
-        np.subtract(self.deviation, self._mean.astype(work.dtype), out=work)
-        total = self._sum(np.multiply(work, work, out=work), "variance")
-        total /= max(len(work) - 1, 1)
+        mean = self._mean.astype(self.deviation.dtype)
+
+        def square(row: Array, out: Array) -> Array:
+            np.subtract(row, mean, out=out)
+            return np.multiply(out, out, out=out)
+
+        total = self._sum("variance", square)
+        total /= max(len(self.deviation) - 1, 1)
         return self._with_gaps(total, "variance")
 
     @cached_property
@@ -141,9 +146,8 @@ class Block:
         """Mean distance of the members from the truth (n, S), 0 where not valid."""
         if self.engine == "numba":
             return self._compiled.absolute
-        work = np.absolute(self.deviation, out=self._buffer[:-1])
-        total = self._sum(work, "absolute")
-        total /= len(work)
+        total = self._sum("absolute", np.absolute)
+        total /= len(self.deviation)
         return self._with_gaps(total, "absolute")
 
     @cached_property
@@ -151,10 +155,9 @@ class Block:
         """Sum of the distances of all pairs of members (n, S)."""
         if self.engine == "numba":
             return self._compiled.gini
-        buffer = self._buffer
-        buffer[:-1] = self.deviation
-        flat = buffer.reshape(len(buffer), -1)
-        total = gini(sorted_rows(flat), len(self.members))
+        d, buffer = self.deviation, self._buffer
+        rows = ordered_rows(d.reshape(len(d), -1), buffer.reshape(len(buffer), -1))
+        total = gini(rows, len(d))
         return self._with_gaps(total.reshape(self.truth.shape), "gini")
 
     @cached_property
@@ -177,7 +180,7 @@ class Block:
     @cached_property
     def _mean(self) -> Array:
         """Mean of the deviations (n, S), NaN where any is missing."""
-        total = self._sum(self.deviation, "mean")
+        total = self._sum("mean")
         total /= len(self.deviation)
         return total
 
@@ -208,19 +211,25 @@ class Block:
     def _empty(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
         return np.empty(shape, dtype) if self.room is None else self.room.take(name, shape, dtype)
 
-    def _sum(self, rows: Array, name: str) -> Array:
-        """Sum (M, n, S) over the members in double precision, a few rows in their own first.
+    def _sum(self, name: str, term: Callable[[Array, Array], Array] | None = None) -> Array:
+        """Sum a term (row, where to write it) of the deviations over the members (n, S).
 
-        Rows are added one after the other, so that a point gets the same sum in any block.
+        Rows are added one after the other, so that a point gets the same sum in any block: some
+        in their own precision, these sums in double precision. A row at a time stays in cache.
         """
+        rows = self.deviation
         total = self._empty(name, rows.shape[1:], np.float64)
-        some = self._empty("row", rows.shape[1:], rows.dtype)
-        total[...] = 0.0
+        some, spare = self._empty("rows", (2, *rows.shape[1:]), rows.dtype)
         for first in range(0, len(rows), GROUP):
-            some[...] = rows[first]
-            for row in rows[first + 1 : first + GROUP]:
-                some += row
-            total += some
+            for k, row in enumerate(rows[first : first + GROUP]):
+                if k == 0:
+                    some[...] = row if term is None else term(row, spare)
+                else:
+                    np.add(some, row if term is None else term(row, spare), out=some)
+            if first == 0:
+                total[...] = some
+            else:
+                np.add(total, some, out=total)
         return total
 
 

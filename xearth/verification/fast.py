@@ -176,37 +176,31 @@ def _crps(x, y, fair, work, out):  # type: ignore[no-untyped-def]  # noqa: PLR09
 def _parts(d, work, counts, values):  # type: ignore[no-untyped-def]
     """Write counts and parts of deviations d (M, n)."""
     network, places, rows = work
-    members = len(d)
-    count, sums, group = np.zeros(WIDTH), np.zeros((4, WIDTH)), np.zeros((2, WIDTH), d.dtype)
-    zero, far = d.dtype.type(0), d.dtype.type(np.inf)
+    members, dtype = len(d), d.dtype.type
+    count, center = np.zeros(WIDTH, d.dtype), np.zeros(WIDTH, d.dtype)
+    group, other = np.zeros(WIDTH, d.dtype), np.zeros(WIDTH, d.dtype)
+    total, size, square, pairs = np.zeros(WIDTH), np.zeros(WIDTH), np.zeros(WIDTH), np.zeros(WIDTH)
+    zero, one, far = dtype(0), dtype(1), dtype(np.inf)
     for start in range(0, d.shape[1], WIDTH):
         width = min(WIDTH, d.shape[1] - start)
-        count[:] = 0.0
-        sums[:] = 0.0
+        count[:], total[:], size[:], square[:], pairs[:] = zero, 0.0, 0.0, 0.0, 0.0
         for m in range(members):
             row, source = rows[0][m], d[m, start : start + width]
             for i in range(width):
-                v = source[i]
-                row[i] = v
-                count[i] += 0.0 if np.isnan(v) else 1.0
-                v = zero if np.isnan(v) else v
-                group[0, i] += v
-                group[1, i] += abs(v)
-            if m % GROUP == GROUP - 1 or m == members - 1:
-                sums[0] += group[0]
-                sums[2] += group[1]
-                group[:] = zero
-        sums /= np.maximum(count, 1.0)
-        for m in range(members):
-            row = rows[0][m]
+                row[i] = source[i]
             for i in range(WIDTH):
-                v = row[i] - d.dtype.type(sums[0, i])
-                group[0, i] += zero if np.isnan(row[i]) else v * v
-                row[i] = far if np.isnan(row[i]) else row[i]
+                v = row[i]
+                count[i] += zero if np.isnan(v) else one
+                group[i] += zero if np.isnan(v) else v
+                other[i] += zero if np.isnan(v) else abs(v)
+                row[i] = far if np.isnan(v) else v
             if m % GROUP == GROUP - 1 or m == members - 1:
-                sums[1] += group[0]
-                group[:] = zero
-        sums[1] /= np.maximum(count - 1.0, 1.0)
+                total += group
+                size += other
+                group[:], other[:] = zero, zero
+        for i in range(WIDTH):
+            total[i] /= max(count[i], one)
+            center[i] = total[i] if abs(total[i]) < np.inf else 0.0
         for c in range(len(network)):
             low, high = rows[0][network[c, 0]], rows[1][network[c, 1]]
             spare = rows[2][network[c, 2]]
@@ -215,13 +209,21 @@ def _parts(d, work, counts, values):  # type: ignore[no-untyped-def]
                 spare[i] = min(b, a)
                 high[i] = max(a, b)
         for k in range(members):
-            row = rows[0][places[k]]
+            row, rank, twice = rows[0][places[k]], dtype(k), dtype(2 * k + 1)
             for i in range(WIDTH):
-                weight = 2.0 * k - count[i] + 1.0
-                sums[3, i] += weight * row[i] if k < count[i] and weight != 0.0 else 0.0
+                v = row[i] - center[i]
+                v, weight = v if rank < count[i] else zero, twice - count[i]
+                group[i] += v * v
+                other[i] += v * weight if weight != zero else zero
+            if k % GROUP == GROUP - 1 or k == members - 1:
+                square += group
+                pairs += other
+                group[:], other[:] = zero, zero
         for i in range(width):
-            counts[start + i] = np.int64(count[i])
-            values[:, start + i] = sums[:, i]
+            counts[start + i], values[0, start + i] = np.int64(count[i]), total[i]
+            finite = abs(total[i]) < np.inf
+            values[1, start + i] = square[i] / max(count[i] - one, one) if finite else np.nan
+            values[2, start + i], values[3, start + i] = size[i] / max(count[i], one), pairs[i]
 
 
 def _sweep(f, t, low, high, table):  # type: ignore[no-untyped-def]

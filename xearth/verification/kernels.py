@@ -61,6 +61,7 @@ __all__ = [
 Estimator = Literal["ensemble", "fair"]
 
 RARE = 2048  # points of a block with missing members: float64, several copies
+FEW = 16  # members whose distances, all positive, are added up in float32
 GROUP = 4  # float32 terms added up before they go into a float64 sum
 
 
@@ -98,13 +99,20 @@ def gini(d_sorted: Array | Sequence[Array], count: int | Array) -> npt.NDArray[n
     array([1.])
     """
     members = len(d_sorted)
-    total = np.zeros(np.shape(d_sorted[0]))
     if isinstance(count, int):
-        inner = np.zeros_like(total)  # the outermost pair goes in M - 1 times, the next M - 3 ...
-        for k in range(members // 2):
-            inner += d_sorted[members - 1 - k] - d_sorted[k]
-            total += inner
-        return total * 2 - inner if members % 2 == 0 else total * 2
+        first = np.asarray(d_sorted[0])
+        own = first.dtype if members <= FEW else np.float64  # no term is negative
+        inner, total = np.zeros(first.shape, own), np.zeros(first.shape, own)
+        width = np.empty_like(first)
+        for k in range(members // 2):  # the outermost pair goes in M - 1 times, the next M - 3 ...
+            np.subtract(d_sorted[members - 1 - k], d_sorted[k], out=width)
+            np.add(inner, width, out=inner)
+            np.add(total, inner, out=total)
+        total *= 2
+        if members % 2 == 0:
+            total -= inner
+        return total.astype(np.float64, copy=False)
+    total = np.zeros(np.shape(d_sorted[0]))
     for k in range(members):
         weight = 2.0 * k - count + 1
         total += np.where((k < count) & (weight != 0), weight * d_sorted[k], 0.0)

@@ -12,7 +12,15 @@ import numpy.typing as npt
 from ..errors import ConfigError
 from .network import sorting_network
 
-__all__ = ["Engine", "block_points", "compiled", "sort_members", "sorted_rows", "tiles"]
+__all__ = [
+    "Engine",
+    "block_points",
+    "compiled",
+    "ordered_rows",
+    "sort_members",
+    "sorted_rows",
+    "tiles",
+]
 
 Array = npt.NDArray[Any]
 Engine = Literal["numpy", "numba"]
@@ -104,6 +112,27 @@ def sorted_rows(block: Array) -> list[Array]:
         points = np.ascontiguousarray(block[:-1, index[0]].T)
         points.sort(axis=-1)
         block[:-1, index[0]] = points.T
+    return rows
+
+
+def ordered_rows(d: Array, buffer: Array) -> list[Array]:
+    """Return the rows of d (M, n) in order, in rows of the buffer (M + 1, n); d stays as it is.
+
+    A row is moved by the first comparator that meets it, which spares a copy beforehand.
+    """
+    if not 1 < len(d) <= NETWORK_MEMBERS:
+        buffer[:-1] = d
+        return sorted_rows(buffer)
+    rows, free, moved = list(d), list(buffer), [False] * len(d)
+    for a, b in sorting_network(len(d)):
+        low, high, bottom = rows[a], rows[b], free.pop()
+        top = high if moved[b] else free.pop()
+        np.minimum(low, high, out=bottom)
+        np.maximum(low, high, out=top)
+        if moved[a]:
+            free.append(low)
+        rows[a], rows[b] = bottom, top
+        moved[a] = moved[b] = True
     return rows
 
 

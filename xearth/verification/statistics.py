@@ -141,7 +141,8 @@ class Count:
         """Return the counts of every case (n, R, ...): points of positive weight."""
         events, inside = self.term(block), weights > 0
         if events.ndim == 2 and events.dtype == np.bool_ and every(events):
-            return {"count": np.broadcast_to(inside.sum(axis=1), (len(events), len(inside)))}
+            number = np.array([np.count_nonzero(row) for row in inside])
+            return {"count": np.broadcast_to(number, (len(events), len(inside)))}
         rows = [
             (events if row.all() else events[:, row]).sum(axis=1, dtype=np.int64) for row in inside
         ]
