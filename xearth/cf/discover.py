@@ -31,8 +31,6 @@ _REMEDIES: Mapping[str, str] = {
     "lon": "obj[{name!r}].attrs.update(standard_name='longitude', units='degrees_east')",
     "y": "obj[{name!r}].attrs.update(axis='Y')",
     "x": "obj[{name!r}].attrs.update(axis='X')",
-    "init": "obj[{name!r}].attrs.update(standard_name='forecast_reference_time')",
-    "lead": "obj[{name!r}].attrs.update(standard_name='forecast_period')",
     "member": "obj[{name!r}].attrs.update(standard_name='realization')",
 }
 
@@ -386,6 +384,12 @@ class _Search:
         hidden = self._hidden(kind)
         if hidden:
             return f"{text} {hidden}"
+        if kind in ("init", "lead"):
+            return (
+                f"{text} Bring hindcasts of an archive (C3S, NMME, S2S, climpred ...) to one "
+                "layout, which knows their names and how they count leads: "
+                f"xearth.as_hindcast(obj), or as_hindcast(obj, {kind}=...) with the name."
+            )
         used = {axes.time, axes.y, axes.x, axes.init, axes.lead, axes.member}
         free = next((d for d in dims if d not in used), None)
         name = free or {"y": "lat", "x": "lon"}.get(kind, kind)

@@ -91,8 +91,25 @@ def forecast_coords(
     return coords
 
 
+def exact_lead(lead: xr.DataArray) -> xr.DataArray:
+    """Return the whole months (or years) that stand beside a nominal lead in days, else the lead.
+
+    Files of xearth hold ``forecast_period`` in days, as CF wants it, and beside it ``lead_month``
+    or ``lead_year``, "lead in calendar months after forecast_reference_time".
+    """
+    for unit, name in (("months", "lead_month"), ("years", "lead_year")):
+        label = lead.coords.get(name)
+        if label is None or name == lead.name or label.dims != lead.dims:
+            continue
+        words = str(label.attrs.get("long_name", ""))
+        if label.dtype.kind in "iu" and words.endswith("after forecast_reference_time"):
+            return label.rename(lead.name).drop_vars(name, errors="ignore").assign_attrs(units=unit)
+    return lead
+
+
 def lead_unit(lead: xr.DataArray) -> tuple[int, str]:
     """Read the unit of a lead as (factor, unit of `Step`); LeadError when it has none."""
+    lead = exact_lead(lead)
     if lead.dtype.kind == "m":
         return 1, "seconds"
     said = str(lead.attrs.get("units", ""))
@@ -103,12 +120,14 @@ def lead_unit(lead: xr.DataArray) -> tuple[int, str]:
         return _OTHERS[unit]
     raise LeadError(
         f"Lead {lead.name!r} has units {said!r}; expected one of "
-        f"{[*MONTHS, *SECONDS, *_OTHERS]}. Set obj[{lead.name!r}].attrs['units']."
+        f"{[*MONTHS, *SECONDS, *_OTHERS]}. Set obj[{lead.name!r}].attrs['units'], or bring "
+        "hindcasts of an archive to one layout: xearth.as_hindcast(obj)."
     )
 
 
 def lead_counts(lead: xr.DataArray) -> tuple[np.ndarray, str]:
     """Read a lead as whole counts of a unit of `Step`; LeadError when they are not whole."""
+    lead = exact_lead(lead)
     factor, unit = lead_unit(lead)
     if lead.dtype.kind == "m":
         micro = np.atleast_1d(lead.values).astype("timedelta64[us]").astype(np.int64)
@@ -123,7 +142,8 @@ def lead_counts(lead: xr.DataArray) -> tuple[np.ndarray, str]:
             return seconds.astype(np.int64), "seconds"
         raise LeadError(
             f"Lead {lead.name!r} holds {np.asarray(numbers).ravel()[:4].tolist()} {unit}; expected "
-            "whole numbers. Use a finer unit."
+            "whole numbers. Use a finer unit; where they are middles of periods, as of NMME, bring "
+            "the hindcasts to one layout: xearth.as_hindcast(obj)."
         )
     return whole.astype(np.int64), unit
 

@@ -443,3 +443,20 @@ def test_rows_and_columns_need_latitude_and_longitude() -> None:
 def test_what_has_no_labels_is_refused(obj: Any) -> None:
     with pytest.raises(DataTypeError, match=rf"DataArray or Dataset, found {type(obj).__name__}"):
         discover(obj)
+
+
+@pytest.mark.parametrize(
+    ("names", "missing"),
+    [
+        (("S", "L"), "lead"),
+        (("time", "forecastMonth"), "init"),
+        (("forecast_reference_time", "forecastMonth"), "lead"),
+    ],
+)
+def test_archives_are_sent_to_as_hindcast(names, missing):
+    """To mark C3S's forecastMonth as a lead would be one month off."""
+    starts = np.array(["2000-01", "2000-02"], "M8[ns]")
+    da = xr.DataArray(np.zeros((2, 2)), {names[0]: starts, names[1]: [1, 2]}, names, "t")
+    with pytest.raises(AxisError, match=rf"xearth\.as_hindcast\(obj\).*{missing}=") as caught:
+        discover(da, require=("init", "lead"))
+    assert "attrs.update" not in str(caught.value)

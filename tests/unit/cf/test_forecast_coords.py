@@ -9,7 +9,13 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from xearth.cf.forecast_coords import forecast_coords, lead_steps, valid_time
+from xearth.cf.forecast_coords import (
+    forecast_coords,
+    lead_counts,
+    lead_steps,
+    lead_unit,
+    valid_time,
+)
 from xearth.cf.timeaxis import Step, TimeAxis
 from xearth.errors import LeadError, TimeAxisError
 
@@ -154,3 +160,24 @@ def test_valid_time_needs_dates_and_a_lead() -> None:
         valid_time(years)
     with pytest.raises(TimeAxisError, match="no lead"):
         valid_time(years.isel(lead=0, drop=True))
+
+
+@pytest.mark.parametrize(("name", "unit"), [("lead_month", "months"), ("lead_year", "years")])
+def test_whole_months_beside_nominal_days_count(name, unit):
+    words = f"lead in calendar {unit} after forecast_reference_time"
+    label = ("lead", [1, 2], {"long_name": words, "units": "1"})
+    coords = {"lead": ("lead", [30.4375, 60.875], {"units": "days"}), name: label}
+    lead = xr.Dataset(coords=coords)["lead"]
+    assert lead_unit(lead) == (1, unit)
+    counts, found = lead_counts(lead)
+    assert (counts.tolist(), found) == ([1, 2], unit)
+    other = lead.assign_coords({name: ("lead", [1, 2], {"long_name": "month 1 is that of start"})})
+    assert lead_unit(other) == (1, "days")
+    assert lead_unit(lead[name].assign_attrs(units="days")) == (1, "days")
+
+
+def test_labels_of_archives_are_sent_to_as_hindcast():
+    middles = xr.DataArray([0.5, 1.5], dims="L", name="L", attrs={"units": "months"})
+    for lead in (middles, middles.drop_attrs()):
+        with pytest.raises(LeadError, match="as_hindcast"):
+            lead_counts(lead)

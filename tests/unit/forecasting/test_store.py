@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from xearth.cf.writer import from_cf
+from xearth.cf.writer import from_cf, to_cf
 from xearth.errors import AxisError, DataTypeError, SourceError
 from xearth.forecasting.hindcast import hindcast
 from xearth.forecasting.store import write_hindcast
 from xearth.reference.persistence import DampedPersistence, Persistence
 from xearth.testing.assertions import raise_if_dask_computes
+from xearth.verification.align import observations_at
+from xearth.verification.verify import verify
 
 pytest.importorskip("zarr")
 
@@ -64,6 +66,27 @@ def test_reading_back_gives_the_same_hindcast(field, model, tmp_path, members, s
         assert back.attrs == expected.attrs
         assert back["lead"].attrs == expected["lead"].attrs
     assert sorted(p.name for p in tmp_path.iterdir()) == ["hc.zarr"]
+
+
+@pytest.mark.filterwarnings("ignore::xearth.errors.LeakageWarning")
+@pytest.mark.parametrize("decode_timedelta", [False, True])
+@pytest.mark.parametrize("kind", ["zarr", "nc"])
+def test_what_plain_xarray_reads_can_be_verified(field, model, tmp_path, kind, decode_timedelta):
+    """On file leads are nominal days; the whole months beside them count."""
+    lazy = hindcast(field, model, init=slice("2001", "2002"))
+    path = tmp_path / f"hc.{kind}"
+    write_hindcast(lazy, path) if kind == "zarr" else to_cf(lazy, path)
+    options = {"decode_timedelta": decode_timedelta}
+    plain = xr.open_zarr(path, **options) if kind == "zarr" else xr.open_dataset(path, **options)
+    truth, expected = observations_at(plain["ssta"], field), observations_at(lazy, field)
+    names = {"forecast_period": "lead", "forecast_reference_time": "init"}
+    found = truth.rename(names).transpose(*expected.dims).values
+    np.testing.assert_array_equal(found, expected.values)
+    np.testing.assert_allclose(
+        verify(plain["ssta"], field, ["rmse"]).rmse.values,
+        verify(lazy, field, ["rmse"]).rmse.values,
+        rtol=1e-6,
+    )
 
 
 def test_several_variables_in_one_store(field, model, tmp_path):
