@@ -186,13 +186,15 @@ class Moments:
         """Return the state of every case (n, R)."""
         valid = self.valid(block)
         x, y = _bare(self.x(block), valid), _bare(self.y(block), valid)
-        return _moments(x, y, valid, lambda values: _weighted(values, weights), axis=1)
+        weight = _counted(valid, weights)
+        return _moments((x, y), (valid, weight), lambda v: _weighted(v, weights), axis=1)
 
     def observe_cells(self, block: Block) -> dict[str, Array]:
         """Return the state of every cell over the cases (S,)."""
         valid = self.valid(block)
         x, y = _bare(self.x(block), valid), _bare(self.y(block), valid)
-        return _moments(x, y, valid, lambda values: values.sum(axis=0), axis=0)
+        weight = valid.sum(axis=0, dtype=np.float64)
+        return _moments((x, y), (valid, weight), lambda v: v.sum(axis=0), axis=0)
 
     def combine(self, parts: Parts, axis: int) -> dict[str, Array]:
         """Combine the states along an axis."""
@@ -225,26 +227,35 @@ class Moments:
 
 
 def _moments(
-    x: Array, y: Array, valid: Array, add: Callable[[Array], Array], *, axis: int
+    terms: tuple[Array, Array],
+    counted: tuple[Array, Array],
+    add: Callable[[Array], Array],
+    *,
+    axis: int,
 ) -> dict[str, Array]:
-    """Return the moments of x and y, computed around the plain mean so that no digit is lost."""
-    number = np.maximum(x.shape[axis] if every(valid) else valid.sum(axis=axis), 1)
+    """Return the moments of x and y, computed around the plain mean so that no digit is lost.
+
+    ``counted`` are the points that count and the sum of their weights.
+    """
+    (x, y), (valid, weight) = terms, counted
+    whole = every(valid)
+    number = np.maximum(x.shape[axis] if whole else valid.sum(axis=axis), 1)
     cx, cy = x.sum(axis=axis) / number, y.sum(axis=axis) / number
     dx, dy = x - np.expand_dims(cx, axis), y - np.expand_dims(cy, axis)
-    if not every(valid):
-        dx, dy = np.where(valid, dx, 0.0), np.where(valid, dy, 0.0)
-    weight = add(np.asarray(valid, dtype=np.float64))
+    if not whole:
+        dx[~valid], dy[~valid] = 0.0, 0.0
     total = np.where(weight > 0, weight, 1.0)
     mx, my = add(dx) / total, add(dy) / total
     if axis == 1:  # one center for each case, one mean for each region
         cx, cy = cx[:, None], cy[:, None]
+    xy = add(dx * dy) - weight * mx * my
     return {
         "weight": weight,
         "x": np.where(weight > 0, cx + mx, 0.0),
         "y": np.where(weight > 0, cy + my, 0.0),
-        "xx": add(dx * dx) - weight * mx * mx,
-        "yy": add(dy * dy) - weight * my * my,
-        "xy": add(dx * dy) - weight * mx * my,
+        "xx": add(np.multiply(dx, dx, out=dx)) - weight * mx * mx,
+        "yy": add(np.multiply(dy, dy, out=dy)) - weight * my * my,
+        "xy": xy,
     }
 
 
