@@ -97,11 +97,7 @@ def test_version_is_that_of_the_project_file():
 
 
 def all_modules() -> list[str]:
-    return [
-        module.name
-        for module in pkgutil.walk_packages(xearth.__path__, prefix="xearth.")
-        if not module.name.endswith("__main__")
-    ]
+    return [module.name for module in pkgutil.walk_packages(xearth.__path__, prefix="xearth.")]
 
 
 def test_walk_finds_the_rooms():

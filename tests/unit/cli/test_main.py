@@ -159,14 +159,6 @@ def test_the_installed_command_runs():
     assert done.stderr.startswith("xearth info: no file")
 
 
-def test_the_package_runs_as_the_command():
-    ran = subprocess.run(
-        [sys.executable, "-m", "xearth", "--version"], capture_output=True, text=True, check=False
-    )
-    assert ran.returncode == 0, ran.stderr
-    assert ran.stdout.startswith("xearth ")
-
-
 def test_train_then_forecast_from_a_file(tmp_path, capsys):
     """The whole path on files: train, save, load, forecast, CF file, figure."""
     pytest.importorskip("pytorch_lightning")
