@@ -28,6 +28,7 @@ from .categorical import (
     sedi,
     sucr,
 )
+from .categories import categories
 from .climate import c_nino34, correlation_by_start, useful_lead
 from .contingency import contingency
 from .deterministic import (
@@ -57,6 +58,7 @@ from .explain import PROTOCOLS, Protocol, combine, explain, protocol
 from .facts import ScoreFacts
 from .field_tests import hering_genton
 from .indices import nino3, nino4, nino12, nino34, nino_index, relative_nino34, running_mean
+from .intervals import differences, intervals
 from .leakage import Leak, find_leaks, guard
 from .multivariate import energy_score, variogram_score
 from .pooling import pool
@@ -72,8 +74,9 @@ from .probabilistic import (
 from .provenance import Judged, Period, Provenance, Smoothing
 from .ranks import interval_coverage, interval_width, rank_flatness, rank_histogram
 from .reliability import reliability, roc, roc_area
+from .results import finish
 from .score import Score
-from .scores import SCORES, facts
+from .scores import SCORES, Parameters, facts, names, row
 from .significance import bootstrap, compare, distinguishable, paired_losses, verdicts
 from .spatial import fss, neighborhood_contingency
 from .state import State
@@ -85,6 +88,7 @@ __all__ = [
     "Ensemble",
     "Judged",
     "Leak",
+    "Parameters",
     "Period",
     "Protocol",
     "Provenance",
@@ -104,6 +108,7 @@ __all__ = [
     "brier_skill",
     "c_nino34",
     "categorical_scores",
+    "categories",
     "combine",
     "combine_members",
     "compare",
@@ -118,6 +123,7 @@ __all__ = [
     "crps_quantile",
     "csi",
     "diebold_mariano",
+    "differences",
     "distinguishable",
     "energy_score",
     "ets",
@@ -127,6 +133,7 @@ __all__ = [
     "far",
     "field_significance",
     "find_leaks",
+    "finish",
     "frequency_bias",
     "fss",
     "guard",
@@ -134,12 +141,14 @@ __all__ = [
     "hss",
     "interval_coverage",
     "interval_width",
+    "intervals",
     "kge",
     "log_score",
     "log_score_gaussian",
     "mae",
     "mse",
     "msess",
+    "names",
     "neighborhood_contingency",
     "nino3",
     "nino4",
@@ -164,6 +173,7 @@ __all__ = [
     "rmse",
     "roc",
     "roc_area",
+    "row",
     "rps",
     "rps_skill",
     "running_mean",
