@@ -20,7 +20,13 @@ from scipy.signal import lfilter
 from scipy.special import stdtrit
 from tqdm.auto import tqdm
 
-from xearth.verification.resampling import Bootstrap, _counts, _Draw, _split, block_length
+from xearth.verification.significance.resampling import (
+    Bootstrap,
+    _counts,
+    _Draw,
+    _split,
+    block_length,
+)
 
 PHI = (0.0, 0.5, 0.8, 0.9)
 SPIN_UP = 300
@@ -65,7 +71,7 @@ def difference(total: np.ndarray) -> np.ndarray:
 
 
 def ours(x: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The interval of xearth.verification.significance."""
+    """The interval of xearth.verification.significance.bootstrap."""
     found = Bootstrap(n=RESAMPLES, seed=seed).run(x, difference)
     return found[:, 1], found[:, 2]
 

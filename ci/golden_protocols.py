@@ -16,10 +16,14 @@ import numpy as np
 import xarray as xr
 from golden_vectors import Result, relative_error
 
-from xearth.verification.crps_protocols import CRPS_PROTOCOLS
-from xearth.verification.deterministic import mae, rmse
-from xearth.verification.index_protocols import INDEX_PROTOCOLS, IndexProtocol, icar_weights
-from xearth.verification.protocols import EVENT_PROTOCOLS, EventProtocol
+from xearth.verification.protocols.crps_protocols import CRPS_PROTOCOLS
+from xearth.verification.protocols.event_protocols import EVENT_PROTOCOLS, EventProtocol
+from xearth.verification.protocols.index_protocols import (
+    INDEX_PROTOCOLS,
+    IndexProtocol,
+    icar_weights,
+)
+from xearth.verification.scores.deterministic import mae, rmse
 
 RATIO = 1e-6
 DOUBLE = 1e-12

@@ -20,8 +20,10 @@ import pandas as pd
 import xarray as xr
 from golden_vectors import Result
 
-from xearth.verification import (
-    accuracy_tests,
+from xearth.verification.align import observations_at
+from xearth.verification.protocols.event_protocols import EVENT_PROTOCOLS
+from xearth.verification.protocols.index_protocols import INDEX_PROTOCOLS
+from xearth.verification.scores import (
     categorical,
     deterministic,
     distributions,
@@ -30,12 +32,10 @@ from xearth.verification import (
     ranks,
     spatial,
 )
-from xearth.verification.align import observations_at
-from xearth.verification.brier import brier, brier_decomposition
-from xearth.verification.index_protocols import INDEX_PROTOCOLS
-from xearth.verification.pooling import pool
-from xearth.verification.protocols import EVENT_PROTOCOLS
-from xearth.verification.reliability import reliability, roc_area
+from xearth.verification.scores.brier import brier, brier_decomposition
+from xearth.verification.scores.pooling import pool
+from xearth.verification.scores.reliability import reliability, roc_area
+from xearth.verification.significance import accuracy_tests
 
 LIMIT = 1e-6
 

@@ -29,9 +29,9 @@ from xearth.reference.persistence import DampedPersistence, Persistence
 from xearth.training.optim import Schedule
 from xearth.training.options import TrainOptions
 from xearth.verification.align import observations_at
-from xearth.verification.indices import nino_index, running_mean
-from xearth.verification.probabilistic import skill, spread
-from xearth.verification.verify import verify
+from xearth.verification.one_pass.verify import verify
+from xearth.verification.scores.indices import nino_index, running_mean
+from xearth.verification.scores.probabilistic import skill, spread
 
 ROOT = Path(__file__).parents[1]
 ARTIFACT = ROOT / "xearth" / "artifacts" / "enso-small.safetensors"

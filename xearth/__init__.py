@@ -53,10 +53,10 @@ if TYPE_CHECKING:
     from .training.options import TrainOptions
     from .units import Q
     from .verification.align import observations_at
-    from .verification.deterministic import bias, correlation, mae, rmse
-    from .verification.indices import nino_index, relative_nino34, running_mean
-    from .verification.probabilistic import crps_ensemble, spread, spread_skill_ratio
-    from .verification.verify import accumulate, verify
+    from .verification.one_pass.verify import accumulate, verify
+    from .verification.scores.deterministic import bias, correlation, mae, rmse
+    from .verification.scores.indices import nino_index, relative_nino34, running_mean
+    from .verification.scores.probabilistic import crps_ensemble, spread, spread_skill_ratio
 
 __version__ = "0.1.0"
 
@@ -92,10 +92,10 @@ _HOMES = {
     "training.options": ("TrainOptions",),
     "units": ("Q",),
     "verification.align": ("observations_at",),
-    "verification.deterministic": ("bias", "correlation", "mae", "rmse"),
-    "verification.indices": ("nino_index", "relative_nino34", "running_mean"),
-    "verification.probabilistic": ("crps_ensemble", "spread", "spread_skill_ratio"),
-    "verification.verify": ("accumulate", "verify"),
+    "verification.scores.deterministic": ("bias", "correlation", "mae", "rmse"),
+    "verification.scores.indices": ("nino_index", "relative_nino34", "running_mean"),
+    "verification.scores.probabilistic": ("crps_ensemble", "spread", "spread_skill_ratio"),
+    "verification.one_pass.verify": ("accumulate", "verify"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

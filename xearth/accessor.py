@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .data.windows import Window
     from .fields.regions import Box
     from .reference.protocol import Forecaster
-    from .verification.verify import Comparison, Scores
+    from .verification.one_pass.verify import Comparison, Scores
 
 __all__ = ["DataArrayAccessor", "DatasetAccessor", "Plots", "ScorePlots"]
 
@@ -197,7 +197,7 @@ class DataArrayAccessor(_Accessor):
 
     def nino(self, region: str | Box = "nino34") -> xr.DataArray:
         """Return a Nino index: nino12, nino3, nino34, nino4 or a box of your own."""
-        from .verification.indices import nino_index
+        from .verification.scores.indices import nino_index
 
         return nino_index(self._obj, region)
 
@@ -211,7 +211,7 @@ class DataArrayAccessor(_Accessor):
         >>> round(float(sst.earthformer.nino34().sel(time="1997-12").item()), 1)
         2.6
         """
-        from .verification.indices import nino_index
+        from .verification.scores.indices import nino_index
 
         return nino_index(self._obj, "nino34")
 
@@ -224,7 +224,7 @@ class DataArrayAccessor(_Accessor):
     ) -> xr.DataArray:
         """Return Nino3.4 relative to the tropics; see :func:`xearth.relative_nino34`."""
         from .fields.regions import TROPICS
-        from .verification.indices import relative_nino34
+        from .verification.scores.indices import relative_nino34
 
         return relative_nino34(self._obj, base=base, tropics=tropics or TROPICS, scale=scale)
 
@@ -236,7 +236,7 @@ class DataArrayAccessor(_Accessor):
         history: xr.DataArray | None = None,
     ) -> xr.DataArray:
         """Return means over neighboring months along time or lead; see ``running_mean``."""
-        from .verification.indices import running_mean
+        from .verification.scores.indices import running_mean
 
         return running_mean(self._obj, months, align=align, history=history)
 
@@ -335,7 +335,7 @@ class DataArrayAccessor(_Accessor):
         >>> hc.earthformer.verify(sst, ["rmse", "nino34_correlation"]).nino34_correlation.dims
         ('lead',)
         """
-        from .verification.verify import verify
+        from .verification.one_pass.verify import verify
 
         return verify(
             self._obj,

@@ -29,7 +29,7 @@ import xarray as xr  # noqa: E402
 from hindcast_case import LEADS, open_store, repeat  # noqa: E402
 from hindcast_case import write as write_stores  # noqa: E402
 
-from xearth.verification.verify import verify  # noqa: E402
+from xearth.verification.one_pass.verify import verify  # noqa: E402
 
 SCORES = ["crps_ensemble", "acc", "rmse", "spread"]
 BARS = {"a": "1.7", "b": "2.6", "c": "2.2", "nc": ""}

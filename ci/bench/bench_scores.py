@@ -28,7 +28,7 @@ import scoringrules  # noqa: E402
 import xarray as xr  # noqa: E402
 import xskillscore  # noqa: E402
 
-from xearth.verification.kernels import contingency, crps_ensemble  # noqa: E402
+from xearth.verification.kernels.ensemble import contingency, crps_ensemble  # noqa: E402
 
 THRESHOLDS = [16.0, 74.0, 133.0, 160.0, 181.0, 219.0]
 EVENTS = (100, 12, 384, 384)

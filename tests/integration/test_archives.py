@@ -10,7 +10,7 @@ import xarray as xr
 from xearth.cf.conventions import as_hindcast, count_members, open_hindcast
 from xearth.data.sources import samples
 from xearth.verification.align import observations_at
-from xearth.verification.verify import verify
+from xearth.verification.one_pass.verify import verify
 
 DATA = Path(__file__).parents[1] / "data"
 

@@ -7,7 +7,7 @@ import xarray as xr
 from distributed import Client, LocalCluster
 
 from xearth.reference.persistence import Persistence
-from xearth.verification.verify import verify
+from xearth.verification.one_pass.verify import verify
 
 
 def test_on_a_cluster_of_processes() -> None:

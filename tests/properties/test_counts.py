@@ -8,9 +8,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from xearth.verification.categorical import categorical_scores
-from xearth.verification.contingency import OUTCOMES, contingency
-from xearth.verification.spatial import fss_of, fss_sums
+from xearth.verification.scores.categorical import categorical_scores
+from xearth.verification.scores.contingency import OUTCOMES, contingency
+from xearth.verification.scores.spatial import fss_of, fss_sums
 
 DIMS = ("init", "y", "x")
 VALUES = st.one_of(st.sampled_from([0.0, 1.0, 2.0, np.nan]), st.floats(-3, 3, width=32))

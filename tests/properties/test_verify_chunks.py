@@ -13,9 +13,9 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xearth.verification.results import finish
+from xearth.verification.one_pass.results import finish
+from xearth.verification.one_pass.verify import accumulate, verify
 from xearth.verification.statistics import Count, Mean, Moments
-from xearth.verification.verify import accumulate, verify
 
 SCORES = [
     "bias", "mae", "rmse", "correlation", "acc", "acc_temporal", "crps_fair", "crps_ensemble",

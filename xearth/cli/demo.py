@@ -29,8 +29,8 @@ from ..forecasting.recipe import Recipe
 from ..reference.climatology import Climatology
 from ..reference.lim import LIM
 from ..reference.persistence import DampedPersistence, Persistence
-from ..verification.indices import nino_index, running_mean
-from ..verification.verify import verify
+from ..verification.one_pass.verify import verify
+from ..verification.scores.indices import nino_index, running_mean
 from .files import writable
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from ..errors import SourceError
 from ..fields.climatology import climatology
 from ..forecasting.hindcast import hindcast as lazy_hindcast
 from ..forecasting.store import write_hindcast
-from ..verification.indices import REGIONS
-from ..verification.verify import verify as verify_in_one_pass
+from ..verification.one_pass.verify import verify as verify_in_one_pass
+from ..verification.scores.indices import REGIONS
 from .files import apart, open_dataset, open_field, picture, with_suffix, writable
 from .panels import draw, drawable
 

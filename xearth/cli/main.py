@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from ..cf.leads import COUNTINGS
 from ..errors import XearthError, XearthWarning
-from ..verification.indices import REGIONS
+from ..verification.scores.indices import REGIONS
 from .commands import demo, forecast, info, train, version
 from .evaluation import hindcast, verify
 

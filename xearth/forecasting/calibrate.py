@@ -21,7 +21,7 @@ import xarray as xr
 
 from ..cf.attrs import score_attrs
 from ..errors import ConfigError, XearthWarning, warn
-from ..verification.provenance import Judged
+from ..verification.leaks.provenance import Judged
 from .calibration import Array, Coefficients
 from .minimum_crps import minimum_crps
 from .training_cases import Training

@@ -29,9 +29,9 @@ from ..errors import (
     warn,
 )
 from ..units import convert_array, is_difference
-from ..verification.groups import Groups, groups_of
-from ..verification.leakage import find_leaks
-from ..verification.provenance import Judged, Provenance
+from ..verification.leaks.leakage import find_leaks
+from ..verification.leaks.provenance import Judged, Provenance
+from ..verification.one_pass.groups import Groups, groups_of
 
 __all__ = ["MINIMUM", "Coefficients", "Kernel", "Names"]
 

@@ -21,7 +21,7 @@ from ..cf.forecast_coords import forecast_coords
 from ..cf.timeaxis import TimeAxis
 from ..data.windows import Window
 from ..errors import ConfigError, TimeAxisError
-from ..verification.provenance import Provenance
+from ..verification.leaks.provenance import Provenance
 from .fingerprint import data_identity, fingerprint, identity
 from .forecaster import NetworkForecaster, checked_members
 from .shipping import Saved, resident, saved

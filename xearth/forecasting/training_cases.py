@@ -19,8 +19,8 @@ import xarray as xr
 from ..cf.packing import decoded
 from ..errors import ConfigError, GridMismatchError, MissingDataError
 from ..verification.align import observations_at
+from ..verification.leaks.provenance import Judged, Period, show
 from ..verification.pairs import same_terms
-from ..verification.provenance import Judged, Period, show
 from .calibration import MINIMUM, Coefficients, Names
 
 __all__ = ["Training"]

@@ -32,7 +32,7 @@ def rank_histogram(
     Parameters
     ----------
     histogram : xarray.DataArray or xarray.Dataset
-        Relative frequency by ``rank``, of :func:`~xearth.verification.ranks.rank_histogram`; or
+        Relative frequency by ``rank``, of :func:`~xearth.verification.rank_histogram`; or
         scores of ``verify`` with ``rank_histogram`` and ``n``.
     n : int, optional
         Number of independent pairs, for the band; by default ``n`` of the Dataset. Pairs that are

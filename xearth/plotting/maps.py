@@ -51,7 +51,7 @@ def maps(
         Title of the whole figure.
     significant : xarray.DataArray of bool, optional
         ([lead,] y, x) on the cells of `field`; cells where it is True are dotted. Such as
-        ``significant`` of :func:`~xearth.verification.accuracy_tests.field_significance`.
+        ``significant`` of :func:`~xearth.verification.field_significance`.
 
     Returns
     -------

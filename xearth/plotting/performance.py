@@ -29,7 +29,7 @@ def performance(scores: Tables, *, ax: Axes | None = None) -> Axes:
     ----------
     scores : xarray.Dataset or mapping of str to xarray.Dataset
         ``pod`` and ``sucr`` by ``threshold``, of ``verify`` or
-        :func:`~xearth.verification.categorical.categorical_scores`; a mapping, or a dimension
+        :func:`~xearth.verification.categorical_scores`; a mapping, or a dimension
         ``forecaster``, gives a line for each name. Points are labeled by their threshold.
     ax : matplotlib.axes.Axes, optional
         Where to draw. Default: a new figure.

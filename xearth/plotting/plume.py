@@ -9,7 +9,7 @@ import xarray as xr
 
 from ..cf.discover import discover
 from ..errors import AxisError
-from ..verification.indices import nino_index
+from ..verification.scores.indices import nino_index
 from .style import COLORS, axes_or_new, axis_label, plot_dates
 
 if TYPE_CHECKING:

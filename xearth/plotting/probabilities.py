@@ -28,7 +28,7 @@ def reliability(table: xr.Dataset, *, title: str | None = None) -> Figure:
     Parameters
     ----------
     table : xarray.Dataset
-        Of :func:`~xearth.verification.reliability.reliability`: ``share``, ``probability`` and
+        Of :func:`~xearth.verification.reliability`: ``share``, ``probability`` and
         ``frequency`` by ``probability_class``, and ``threshold`` where there are several; or the
         score ``reliability`` of ``verify``, by ``quantity``.
     title : str, optional
@@ -52,7 +52,7 @@ def reliability(table: xr.Dataset, *, title: str | None = None) -> Figure:
     --------
     >>> import xarray as xr
     >>> from xearth.plotting.probabilities import reliability as draw
-    >>> from xearth.verification.reliability import reliability
+    >>> from xearth.verification.scores.reliability import reliability
     >>> p, o = xr.DataArray([0.1, 0.2, 0.2, 0.9]), xr.DataArray([0, 0, 1, 1])
     >>> figure = draw(reliability(p, o, bins=2))
     >>> [ax.get_ylabel() for ax in figure.axes]
@@ -138,7 +138,7 @@ def roc(curve: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     Parameters
     ----------
     curve : xarray.Dataset
-        Of :func:`~xearth.verification.reliability.roc`: ``hit_rate`` and ``false_alarm_rate`` by
+        Of :func:`~xearth.verification.roc`: ``hit_rate`` and ``false_alarm_rate`` by
         ``least_probability``, and ``threshold`` where there are several; or the score ``roc`` of
         ``verify``, by ``rate``.
     ax : matplotlib.axes.Axes, optional
@@ -162,7 +162,7 @@ def roc(curve: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     --------
     >>> import xarray as xr
     >>> from xearth.plotting.probabilities import roc as draw
-    >>> from xearth.verification.reliability import roc
+    >>> from xearth.verification.scores.reliability import roc
     >>> p, o = xr.DataArray([0.1, 0.6, 0.4, 0.9]), xr.DataArray([0, 0, 1, 1])
     >>> ax = draw(roc(p, o, bins=[0, 0.2, 0.5, 0.7, 1]))
     >>> ax.get_legend().get_texts()[0].get_text()

@@ -43,7 +43,7 @@ def start_months(
     distinguishable : xarray.DataArray of bool, optional
         (month, lead), True where a difference was found, such as
         ``scores.rmse_difference_p_value < 0.05``, or ``significant`` of
-        :func:`~xearth.verification.accuracy_tests.field_significance` where there are many tests.
+        :func:`~xearth.verification.field_significance` where there are many tests.
         By default, where the
         scores hold ``<score>_lower`` and ``<score>_upper`` and 0 is no skill, whether the
         interval leaves 0 out.

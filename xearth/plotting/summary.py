@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import xarray as xr
 
 from ..cf.discover import discover
-from ..verification.indices import nino_index
+from ..verification.scores.indices import nino_index
 from .maps import draw_maps
 from .plume import plume
 from .skill import skill

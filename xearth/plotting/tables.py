@@ -9,10 +9,10 @@ import numpy as np
 import xarray as xr
 
 from ..errors import AxisError, ConfigError, MissingDataError
-from ..verification.event_scores import CATEGORICAL
 from ..verification.facts import ScoreFacts
-from ..verification.index_scores import split_name
-from ..verification.scores import facts
+from ..verification.one_pass.index_scores import split_name
+from ..verification.scores.event_scores import CATEGORICAL
+from ..verification.scores.table import facts
 from .style import axis_label
 
 if TYPE_CHECKING:

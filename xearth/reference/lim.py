@@ -98,7 +98,7 @@ class LIM:
         smoothing : int
             1 for a LIM of the monthly values themselves; 3 for the LIM of the literature, whose
             state *and target* are trailing 3-month means. The two are verified against
-            different truths (:func:`~xearth.verification.indices.running_mean`).
+            different truths (:func:`~xearth.verification.running_mean`).
         lag : int
             Lag in steps of the covariance that gives the Green function. A longer one sees less
             of what does not last from month to month.

@@ -8,10 +8,18 @@ Examples
 2.8284
 """
 
-from .accuracy_tests import diebold_mariano, field_significance, sign_test
 from .align import observations_at
-from .brier import brier, brier_decomposition, brier_skill, rps, rps_skill
-from .categorical import (
+from .facts import ScoreFacts
+from .leaks.leakage import Leak, find_leaks, guard
+from .leaks.provenance import Judged, Period, Provenance, Smoothing
+from .one_pass.intervals import differences, intervals
+from .one_pass.results import finish
+from .one_pass.state import State
+from .one_pass.verify import accumulate, verify
+from .protocols.explain import PROTOCOLS, Protocol, combine, explain, protocol
+from .score import Score
+from .scores.brier import brier, brier_decomposition, brier_skill, rps, rps_skill
+from .scores.categorical import (
     accuracy,
     categorical_scores,
     csi,
@@ -28,10 +36,10 @@ from .categorical import (
     sedi,
     sucr,
 )
-from .categories import categories
-from .climate import c_nino34, correlation_by_start, useful_lead
-from .contingency import contingency
-from .deterministic import (
+from .scores.categories import categories
+from .scores.climate import c_nino34, correlation_by_start, useful_lead
+from .scores.contingency import contingency
+from .scores.deterministic import (
     acc,
     acc_temporal,
     bias,
@@ -44,7 +52,7 @@ from .deterministic import (
     rmse,
     slope,
 )
-from .distributions import (
+from .scores.distributions import (
     crps_distribution,
     crps_gaussian,
     crps_quadrature,
@@ -53,16 +61,11 @@ from .distributions import (
     log_score_gaussian,
     quantile_score,
 )
-from .ensembles import Ensemble, Vote, combine_members
-from .explain import PROTOCOLS, Protocol, combine, explain, protocol
-from .facts import ScoreFacts
-from .field_tests import hering_genton
-from .indices import nino3, nino4, nino12, nino34, nino_index, relative_nino34, running_mean
-from .intervals import differences, intervals
-from .leakage import Leak, find_leaks, guard
-from .multivariate import energy_score, variogram_score
-from .pooling import pool
-from .probabilistic import (
+from .scores.ensembles import Ensemble, Vote, combine_members
+from .scores.indices import nino3, nino4, nino12, nino34, nino_index, relative_nino34, running_mean
+from .scores.multivariate import energy_score, variogram_score
+from .scores.pooling import pool
+from .scores.probabilistic import (
     crps_components,
     crps_ensemble,
     skill,
@@ -71,16 +74,13 @@ from .probabilistic import (
     threshold_weighted_crps,
     unbiased_spread_skill,
 )
-from .provenance import Judged, Period, Provenance, Smoothing
-from .ranks import interval_coverage, interval_width, rank_flatness, rank_histogram
-from .reliability import reliability, roc, roc_area
-from .results import finish
-from .score import Score
-from .scores import SCORES, Parameters, facts, names, row
-from .significance import bootstrap, compare, distinguishable, paired_losses, verdicts
-from .spatial import fss, neighborhood_contingency
-from .state import State
-from .verify import accumulate, verify
+from .scores.ranks import interval_coverage, interval_width, rank_flatness, rank_histogram
+from .scores.reliability import reliability, roc, roc_area
+from .scores.spatial import fss, neighborhood_contingency
+from .scores.table import SCORES, Parameters, facts, names, row
+from .significance.accuracy_tests import diebold_mariano, field_significance, sign_test
+from .significance.bootstrap import bootstrap, compare, distinguishable, paired_losses, verdicts
+from .significance.field_tests import hering_genton
 
 __all__ = [
     "PROTOCOLS",

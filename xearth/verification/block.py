@@ -25,8 +25,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .kernels import GROUP, EnsembleParts, ensemble_parts, gini
-from .sorting import Engine, ordered_rows, sort_members
+from .kernels.ensemble import GROUP, EnsembleParts, ensemble_parts, gini
+from .kernels.sorting import Engine, ordered_rows, sort_members
 
 __all__ = ["Array", "Block", "Room"]
 

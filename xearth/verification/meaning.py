@@ -13,7 +13,7 @@ import xarray as xr
 
 from ..errors import ConfigError, DataTypeError, UnitsError, XearthWarning, warn
 from ..units import affine, compatible, is_difference
-from .provenance import same_periods
+from .leaks.provenance import same_periods
 
 __all__ = [
     "base_of",

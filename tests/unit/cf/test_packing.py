@@ -17,9 +17,9 @@ from xearth.fields.regions import NINO34, box_mean
 from xearth.reference.persistence import Persistence
 from xearth.testing.assertions import raise_if_dask_computes
 from xearth.verification.align import observations_at
-from xearth.verification.deterministic import rmse
-from xearth.verification.indices import nino_index, running_mean
-from xearth.verification.probabilistic import spread
+from xearth.verification.scores.deterministic import rmse
+from xearth.verification.scores.indices import nino_index, running_mean
+from xearth.verification.scores.probabilistic import spread
 
 PACKING = {"scale_factor": 0.01, "add_offset": 10.0, "_FillValue": np.int16(-999)}
 

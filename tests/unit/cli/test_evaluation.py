@@ -13,7 +13,7 @@ import xearth
 from xearth.cli.evaluation import score_table
 from xearth.cli.main import main
 from xearth.forecasting.hindcast import hindcast
-from xearth.verification.verify import verify
+from xearth.verification.one_pass.verify import verify
 
 
 def run(capsys, *argv):

@@ -21,8 +21,8 @@ from xearth.errors import (
 )
 from xearth.forecasting.calibrate import EMOS, EnsembleDressing
 from xearth.forecasting.minimum_crps import least_squares, minimum_crps
-from xearth.verification.leakage import guard
-from xearth.verification.provenance import Judged, Provenance
+from xearth.verification.leaks.leakage import guard
+from xearth.verification.leaks.provenance import Judged, Provenance
 
 TRAINING, LATER = slice("1980", "2004"), slice("2005", None)
 

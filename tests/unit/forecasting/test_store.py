@@ -20,7 +20,7 @@ from xearth.forecasting.store import write_hindcast
 from xearth.reference.persistence import DampedPersistence, Persistence
 from xearth.testing.assertions import raise_if_dask_computes
 from xearth.verification.align import observations_at
-from xearth.verification.verify import verify
+from xearth.verification.one_pass.verify import verify
 
 pytest.importorskip("zarr")
 

@@ -7,7 +7,7 @@ from xearth.errors import AxisError
 from xearth.plotting.plume import plume
 from xearth.plotting.skill import skill
 from xearth.plotting.summary import summary
-from xearth.verification.indices import nino_index
+from xearth.verification.scores.indices import nino_index
 
 
 def labeled(ax) -> dict:

@@ -17,11 +17,11 @@ from xearth.plotting.probabilities import reliability, roc
 from xearth.plotting.skill import skill
 from xearth.plotting.start_months import start_months
 from xearth.plotting.tables import facts_of
-from xearth.verification.ranks import rank_histogram as ranks_of
-from xearth.verification.reliability import reliability as reliability_of
-from xearth.verification.reliability import roc as roc_of
-from xearth.verification.reliability import roc_area
-from xearth.verification.verify import verify
+from xearth.verification.one_pass.verify import verify
+from xearth.verification.scores.ranks import rank_histogram as ranks_of
+from xearth.verification.scores.reliability import reliability as reliability_of
+from xearth.verification.scores.reliability import roc as roc_of
+from xearth.verification.scores.reliability import roc_area
 
 LEAD = ("lead", np.arange(1, 5), {"units": "months"})
 

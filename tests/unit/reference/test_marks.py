@@ -10,8 +10,8 @@ from xearth.fields.climatology import anomaly
 from xearth.reference.climatology import Climatology
 from xearth.reference.lim import LIM
 from xearth.reference.persistence import DampedPersistence, Persistence
-from xearth.verification.indices import nino34, running_mean
-from xearth.verification.verify import verify
+from xearth.verification.one_pass.verify import verify
+from xearth.verification.scores.indices import nino34, running_mean
 
 # The published marks take climatologies of the judged years.
 pytestmark = pytest.mark.filterwarnings("ignore::xearth.errors.LeakageWarning")

@@ -20,8 +20,8 @@ from xearth.errors import (
 )
 from xearth.reference.persistence import Persistence
 from xearth.verification.align import observations_at
-from xearth.verification.indices import running_mean
-from xearth.verification.verify import verify
+from xearth.verification.one_pass.verify import verify
+from xearth.verification.scores.indices import running_mean
 
 # These judge years that the reference learned from, on purpose: test_leakage.py is about that.
 pytestmark = pytest.mark.filterwarnings("ignore::xearth.errors.LeakageWarning")

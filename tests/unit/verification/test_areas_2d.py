@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from xearth.verification.verify import verify
+from xearth.verification.one_pass.verify import verify
 
 
 def test_cells_of_a_curvilinear_grid_weigh_by_the_cosine_of_latitude():

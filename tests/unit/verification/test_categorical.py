@@ -16,16 +16,16 @@ import xskillscore
 from scipy.special import xlogy
 
 from xearth.errors import AxisError, ConfigError, DataTypeError, GridMismatchError, UnitsError
-from xearth.verification import categorical
 from xearth.verification.align import observations_at
 from xearth.verification.block import Block
-from xearth.verification.categorical import CATEGORICAL, categorical_scores
-from xearth.verification.contingency import OUTCOMES, contingency
-from xearth.verification.ensembles import Vote, combine_members
 from xearth.verification.evaluate import evaluate
-from xearth.verification.event_scores import categorical_rows
+from xearth.verification.one_pass.verify import verify
+from xearth.verification.scores import categorical
+from xearth.verification.scores.categorical import CATEGORICAL, categorical_scores
+from xearth.verification.scores.contingency import OUTCOMES, contingency
+from xearth.verification.scores.ensembles import Vote, combine_members
+from xearth.verification.scores.event_scores import categorical_rows
 from xearth.verification.thresholds import Thresholds
-from xearth.verification.verify import verify
 
 GOLDEN = np.load(Path(__file__).parents[2] / "data" / "events.npz")
 LIMITS = [16, 74, 133, 160, 181, 219]

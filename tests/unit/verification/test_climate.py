@@ -11,8 +11,9 @@ import xarray as xr
 import xskillscore
 
 from xearth.errors import ConfigError
-from xearth.verification.climate import c_nino34, correlation_by_start, useful_lead
-from xearth.verification.deterministic import (
+from xearth.verification.one_pass.verify import verify
+from xearth.verification.scores.climate import c_nino34, correlation_by_start, useful_lead
+from xearth.verification.scores.deterministic import (
     acc,
     acc_temporal,
     kge,
@@ -21,7 +22,6 @@ from xearth.verification.deterministic import (
     rank_correlation,
     slope,
 )
-from xearth.verification.verify import verify
 
 
 def index(members=None, seed=0):

@@ -22,7 +22,8 @@ from xearth.errors import (
     MissingDependencyError,
     UnitsError,
 )
-from xearth.verification.distributions import (
+from xearth.verification.evaluate import evaluate
+from xearth.verification.scores.distributions import (
     crps_distribution,
     crps_gaussian,
     crps_quadrature,
@@ -31,11 +32,10 @@ from xearth.verification.distributions import (
     log_score_gaussian,
     quantile_score,
 )
-from xearth.verification.evaluate import evaluate
-from xearth.verification.families import FAMILIES
-from xearth.verification.multivariate import energy_score, variogram_score
-from xearth.verification.probabilistic import crps_ensemble
-from xearth.verification.scores import row
+from xearth.verification.scores.families import FAMILIES
+from xearth.verification.scores.multivariate import energy_score, variogram_score
+from xearth.verification.scores.probabilistic import crps_ensemble
+from xearth.verification.scores.table import row
 
 CELSIUS = {"units": "degC", "standard_name": "sea_surface_temperature"}
 

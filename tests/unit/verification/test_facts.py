@@ -13,7 +13,7 @@ from xearth.errors import ConfigError
 from xearth.verification.block import Block
 from xearth.verification.evaluate import evaluate
 from xearth.verification.facts import ScoreFacts
-from xearth.verification.scores import PARAMETRIZED, SCORES, Parameters, facts, names, row
+from xearth.verification.scores.table import PARAMETRIZED, SCORES, Parameters, facts, names, row
 from xearth.verification.statistics import Mean
 from xearth.verification.thresholds import Thresholds
 

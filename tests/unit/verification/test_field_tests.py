@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 
 from xearth.errors import AxisError, GridMismatchError, MissingDataError, UnitsError
-from xearth.verification.field_tests import _angles, _fit, hering_genton
+from xearth.verification.significance.field_tests import _angles, _fit, hering_genton
 
 LAT, LON = np.linspace(-25, 25, 14), np.linspace(120, 240, 24)
 

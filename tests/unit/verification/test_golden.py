@@ -10,8 +10,8 @@ import pytest
 import xarray as xr
 
 from xearth.verification.align import observations_at
-from xearth.verification.deterministic import correlation, rmse
-from xearth.verification.probabilistic import crps_ensemble
+from xearth.verification.scores.deterministic import correlation, rmse
+from xearth.verification.scores.probabilistic import crps_ensemble
 
 GOLDEN = np.load(Path(__file__).parents[2] / "data" / "verification.npz")
 KEYS = [key for key in GOLDEN if "::" in key]

@@ -14,7 +14,7 @@ from xearth.errors import ConfigError, RegionError, TimeAxisError
 from xearth.fields.climatology import anomaly
 from xearth.fields.regions import NINO34, TROPICS, Box, box_mean
 from xearth.reference.persistence import Persistence
-from xearth.verification.indices import (
+from xearth.verification.scores.indices import (
     nino3,
     nino4,
     nino12,

@@ -7,11 +7,11 @@ import xarray as xr
 from xearth.errors import ConfigError, GridMismatchError, MissingDataError
 from xearth.fields.regions import Box
 from xearth.verification.align import observations_at
-from xearth.verification.intervals import differences, intervals, scale_of
-from xearth.verification.results import finish
-from xearth.verification.scores import SCORES
-from xearth.verification.significance import bootstrap, compare
-from xearth.verification.verify import accumulate
+from xearth.verification.one_pass.intervals import differences, intervals, scale_of
+from xearth.verification.one_pass.results import finish
+from xearth.verification.one_pass.verify import accumulate
+from xearth.verification.scores.table import SCORES
+from xearth.verification.significance.bootstrap import bootstrap, compare
 
 SOUTH, NORTH = Box(-9, 0, 190, 240, "south"), Box(0, 9, 190, 240, "north")
 NAMES = ["rmse", "bias", "correlation", "crps_fair", "spread_skill_ratio"]

@@ -16,15 +16,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xearth.errors import AxisError, ConfigError, DataTypeError, MissingDependencyError
-from xearth.verification import fast
-from xearth.verification.kernels import (
+from xearth.verification.kernels import fast
+from xearth.verification.kernels.ensemble import (
     contingency,
     crps_ensemble,
     ensemble_parts,
     gini,
     sort_members,
 )
-from xearth.verification.network import sorting_network
+from xearth.verification.kernels.network import sorting_network
 
 ENGINES = ("numpy", "numba")
 ESTIMATORS = ("ensemble", "fair")

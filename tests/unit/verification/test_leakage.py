@@ -14,10 +14,10 @@ from xearth.errors import ConfigError, LeakageWarning, MissingDataError
 from xearth.fields.climatology import anomaly
 from xearth.reference.persistence import Persistence
 from xearth.verification.align import observations_at
-from xearth.verification.evidence import evidence, fingerprints
-from xearth.verification.honest import prices
-from xearth.verification.leakage import RULES, find_leaks, guard
-from xearth.verification.provenance import Judged, Provenance
+from xearth.verification.leaks.evidence import evidence, fingerprints
+from xearth.verification.leaks.honest import prices
+from xearth.verification.leaks.leakage import RULES, find_leaks, guard
+from xearth.verification.leaks.provenance import Judged, Provenance
 
 LEADS = 6
 
@@ -432,7 +432,7 @@ def test_large_fields_are_thinned_out(monkeypatch):
     fc = (short + 0.3).broadcast_like(truth)
     removed = (fc - (fc - truth).mean("init")).assign_attrs(obs.attrs)
     whole = caught(removed, truth)["bias_removal"]["rmse"]
-    monkeypatch.setattr("xearth.verification.honest._POINTS", 100_000)
+    monkeypatch.setattr("xearth.verification.leaks.honest._POINTS", 100_000)
     some = caught(removed, truth)["bias_removal"]["rmse"]
     assert "steps" not in whole.how
     assert "rows and columns in steps of" in some.how

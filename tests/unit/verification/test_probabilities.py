@@ -17,21 +17,21 @@ from hypothesis import strategies as st
 from scipy.stats import mannwhitneyu
 
 from xearth.errors import AxisError, ConfigError, UnitsError
-from xearth.verification.brier import brier, brier_decomposition, brier_skill, rps, rps_skill
-from xearth.verification.categories import categories
-from xearth.verification.probabilistic import (
+from xearth.verification.scores.brier import brier, brier_decomposition, brier_skill, rps, rps_skill
+from xearth.verification.scores.categories import categories
+from xearth.verification.scores.probabilistic import (
     crps_components,
     crps_ensemble,
     threshold_weighted_crps,
     unbiased_spread_skill,
 )
-from xearth.verification.ranks import (
+from xearth.verification.scores.ranks import (
     interval_coverage,
     interval_width,
     rank_flatness,
     rank_histogram,
 )
-from xearth.verification.reliability import reliability, roc, roc_area
+from xearth.verification.scores.reliability import reliability, roc, roc_area
 
 RAIN = {"units": "mm h-1"}
 LIMITS = ["0.5 mm/h", "2 mm/h"]

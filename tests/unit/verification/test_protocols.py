@@ -15,13 +15,13 @@ import xarray as xr
 from scipy import stats
 
 from xearth.errors import GridMismatchError, ProtocolError, RegionError, UnitsError
-from xearth.verification.categorical import hss
-from xearth.verification.crps_protocols import CRPS_PROTOCOLS
-from xearth.verification.ensembles import Vote
-from xearth.verification.explain import PROTOCOLS, combine, explain, protocol
-from xearth.verification.index_protocols import INDEX_PROTOCOLS, icar_weights
-from xearth.verification.indices import running_mean
-from xearth.verification.protocols import EVENT_PROTOCOLS, Pooling
+from xearth.verification.protocols.crps_protocols import CRPS_PROTOCOLS
+from xearth.verification.protocols.event_protocols import EVENT_PROTOCOLS, Pooling
+from xearth.verification.protocols.explain import PROTOCOLS, combine, explain, protocol
+from xearth.verification.protocols.index_protocols import INDEX_PROTOCOLS, icar_weights
+from xearth.verification.scores.categorical import hss
+from xearth.verification.scores.ensembles import Vote
+from xearth.verification.scores.indices import running_mean
 
 GOLDEN = np.load(Path(__file__).parents[2] / "data" / "events.npz")
 LIMITS = (16, 74, 133, 160, 181, 219)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xearth.errors import ConfigError, MissingDataError
-from xearth.verification.provenance import Judged, Period, Provenance, Smoothing
+from xearth.verification.leaks.provenance import Judged, Period, Provenance, Smoothing
 
 months = st.tuples(st.integers(1000, 2500), st.integers(1, 12)).map(lambda p: f"{p[0]}-{p[1]:02d}")
 spans = st.lists(st.tuples(months, months).map(sorted).map(tuple), min_size=1, max_size=3)

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xearth.errors import AxisError, ConfigError, GridMismatchError, UnitsError
-from xearth.verification.deterministic import bias, correlation, mae, rmse
-from xearth.verification.probabilistic import (
+from xearth.verification.scores.deterministic import bias, correlation, mae, rmse
+from xearth.verification.scores.probabilistic import (
     crps_ensemble,
     skill,
     spread,

@@ -19,9 +19,18 @@ from xearth.errors import (
     TimeAxisError,
     UnitsError,
 )
-from xearth.verification.accuracy_tests import diebold_mariano, field_significance, sign_test
-from xearth.verification.resampling import Bootstrap, block_length
-from xearth.verification.significance import bootstrap, compare, distinguishable, paired_losses
+from xearth.verification.significance.accuracy_tests import (
+    diebold_mariano,
+    field_significance,
+    sign_test,
+)
+from xearth.verification.significance.bootstrap import (
+    bootstrap,
+    compare,
+    distinguishable,
+    paired_losses,
+)
+from xearth.verification.significance.resampling import Bootstrap, block_length
 
 DATA = Path(__file__).parents[2] / "data"
 
@@ -75,7 +84,7 @@ def test_independent_starts_give_the_t_interval():
 
 def test_resampled_as_by_hand():
     """Counts times sums equal indexing the starts of each block, for score and spread."""
-    from xearth.verification.resampling import _counts, _Draw, _split
+    from xearth.verification.significance.resampling import _counts, _Draw, _split
 
     n, length, blocks, B = 30, 4, 8, 60
     x = np.random.default_rng(2).gamma(2.0, size=(1, n, 3))

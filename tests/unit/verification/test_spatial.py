@@ -15,11 +15,11 @@ import xarray as xr
 from scipy.ndimage import uniform_filter
 
 from xearth.errors import ConfigError, UnitsError
-from xearth.verification.categorical import csi
-from xearth.verification.contingency import OUTCOMES
-from xearth.verification.ensembles import Vote
-from xearth.verification.pooling import pool, pool_values
-from xearth.verification.spatial import fss, fss_of, fss_sums, neighborhood_contingency
+from xearth.verification.scores.categorical import csi
+from xearth.verification.scores.contingency import OUTCOMES
+from xearth.verification.scores.ensembles import Vote
+from xearth.verification.scores.pooling import pool, pool_values
+from xearth.verification.scores.spatial import fss, fss_of, fss_sums, neighborhood_contingency
 
 GOLDEN = np.load(Path(__file__).parents[2] / "data" / "events.npz")
 DIMS = ("time", "y", "x")

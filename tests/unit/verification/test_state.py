@@ -10,11 +10,11 @@ import xarray as xr
 
 from xearth.errors import ConfigError, ProtocolError
 from xearth.testing.assertions import raise_if_dask_computes
-from xearth.verification.explain import combine
-from xearth.verification.results import finish
-from xearth.verification.scores import SCORES
-from xearth.verification.state import State
-from xearth.verification.verify import accumulate, verify
+from xearth.verification.one_pass.results import finish
+from xearth.verification.one_pass.state import State
+from xearth.verification.one_pass.verify import accumulate, verify
+from xearth.verification.protocols.explain import combine
+from xearth.verification.scores.table import SCORES
 
 KELVIN = {"units": "K", "units_metadata": "temperature: difference"}
 LAT = xr.Variable("lat", [-45.0, 0.0, 45.0, 60.0], {"units": "degrees_north"})

@@ -21,9 +21,9 @@ from xearth.fields.regions import NINO34, Box, box_mean
 from xearth.fields.weights import cos_lat_weights
 from xearth.testing.assertions import raise_if_dask_computes
 from xearth.verification.align import observations_at
-from xearth.verification.results import finish
-from xearth.verification.state import State
-from xearth.verification.verify import accumulate, verify
+from xearth.verification.one_pass.results import finish
+from xearth.verification.one_pass.state import State
+from xearth.verification.one_pass.verify import accumulate, verify
 
 KELVIN = {"units": "K", "units_metadata": "temperature: difference"}
 LEADS = xr.Variable("lead", [1, 2, 3], {"units": "months", "standard_name": "forecast_period"})

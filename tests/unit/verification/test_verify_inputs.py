@@ -10,8 +10,8 @@ import xarray as xr
 
 from xearth.errors import ConfigError, LeakageWarning, TimeAxisError, UnitsWarning
 from xearth.testing.assertions import raise_if_dask_computes
-from xearth.verification.intervals import intervals
-from xearth.verification.verify import accumulate, verify
+from xearth.verification.one_pass.intervals import intervals
+from xearth.verification.one_pass.verify import accumulate, verify
 
 KELVIN = {"units": "K", "units_metadata": "temperature: difference"}
 

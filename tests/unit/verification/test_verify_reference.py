@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 from xearth.errors import GridMismatchError, MissingDataError, UnitsError
-from xearth.verification.verify import verify
+from xearth.verification.one_pass.verify import verify
 
 KELVIN = {"units": "K", "units_metadata": "temperature: difference"}
 LAT = xr.Variable("lat", [-45.0, 0.0, 45.0, 60.0], {"units": "degrees_north"})

@@ -9,9 +9,9 @@ import xarray as xr
 from xearth.errors import ConfigError
 from xearth.fields.regions import Box
 from xearth.verification.align import observations_at
-from xearth.verification.intervals import differences
-from xearth.verification.results import finish
-from xearth.verification.verify import accumulate, verify
+from xearth.verification.one_pass.intervals import differences
+from xearth.verification.one_pass.results import finish
+from xearth.verification.one_pass.verify import accumulate, verify
 
 KELVIN = {"units": "K", "units_metadata": "temperature: difference"}
 LAT = xr.Variable("lat", [-45.0, 0.0, 45.0, 75.0], {"units": "degrees_north"})

@@ -1,0 +1,1 @@
+"""Arithmetic on plain arrays: sorting networks, parts of ensembles, tables of events."""

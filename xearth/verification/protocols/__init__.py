@@ -1,0 +1,1 @@
+"""Published scores, every knob fixed, and what makes two of them differ."""
