@@ -48,7 +48,7 @@ def skill(scores: Tables, score: str = "correlation", *, ax: Axes | None = None)
         If there is no such score, it has other dimensions than ``lead``, or other units in one
         forecast than in another.
     MissingDataError
-        If it holds no value.
+        If it holds no value in any forecast; forecasts without one are left out beside others.
     MissingDependencyError
         If matplotlib is not installed.
 
@@ -68,6 +68,9 @@ def skill(scores: Tables, score: str = "correlation", *, ax: Axes | None = None)
     differs = not isinstance(scores, Mapping) or isinstance(scores, xr.Dataset)
     differs = differs and score in scores and "reference" in scores[score].dims
     tables = read_tables(scores, split="reference" if differs else "forecaster")
+    # a climatology has no correlation: it is left out beside forecasts that have one
+    held = {n: t for n, t in tables.items() if score not in t or bool(t[score].notnull().any())}
+    tables = held or tables
     lines = {name: drawn(table, score, ("lead",)) for name, table in tables.items()}
     units = {str(line.attrs.get("units", "1")) for line in lines.values()}
     if len(units) > 1:

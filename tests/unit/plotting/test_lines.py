@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import xarray as xr
 
-from xearth.errors import AxisError
+from xearth.errors import AxisError, MissingDataError
 from xearth.plotting.plume import plume
 from xearth.plotting.skill import skill
 from xearth.plotting.summary import summary
@@ -96,3 +97,18 @@ def test_summary_holds_plume_maps_and_both_scores(forecast, obs, scores, tmp_pat
 def test_summary_without_scores_or_observations(forecast):
     figure = summary(forecast.isel(init=0, drop=True), leads=[1])
     assert not any("RMSE" in ax.get_ylabel() for ax in figure.get_axes())
+
+
+def test_a_forecast_without_the_score_is_left_out_beside_others():
+    """The correlation of a climatology is undefined; its RMSE is not."""
+    lead = xr.Variable("lead", [1, 2], {"units": "months"})
+    values = [[0.9, 0.8], [np.nan, np.nan]]
+    scores = xr.Dataset(
+        {"correlation": (("forecaster", "lead"), values)},
+        {"forecaster": ["model", "climatology"], "lead": lead},
+    )
+    ax = skill(scores, "correlation")
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert labels == ["model"]
+    with pytest.raises(MissingDataError, match="no value"):
+        skill(scores.isel(forecaster=[1]), "correlation")
