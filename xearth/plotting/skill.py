@@ -70,8 +70,7 @@ def skill(scores: Tables, score: str = "correlation", *, ax: Axes | None = None)
     tables = read_tables(scores, split="reference" if differs else "forecaster")
     # a climatology has no correlation: it is left out beside forecasts that have one
     held = {n: t for n, t in tables.items() if score not in t or bool(t[score].notnull().any())}
-    tables = held or tables
-    lines = {name: drawn(table, score, ("lead",)) for name, table in tables.items()}
+    lines = {name: drawn(table, score, ("lead",)) for name, table in (held or tables).items()}
     units = {str(line.attrs.get("units", "1")) for line in lines.values()}
     if len(units) > 1:
         raise AxisError(
@@ -79,8 +78,9 @@ def skill(scores: Tables, score: str = "correlation", *, ax: Axes | None = None)
             "forecasts to the same units before they are scored"
         )
     ax = axes_or_new(ax, (5.6, 3.8))
-    for number, (name, line) in enumerate(lines.items()):
-        _draw(ax, number, name, line, tables[name])
+    for number, (name, table) in enumerate(tables.items()):  # a color stays with its forecast
+        if name in lines:
+            _draw(ax, number, name, lines[name], table)
     first = next(iter(lines.values()))
     _references(ax, score, lines)
     lead_axis(ax, first["lead"])

@@ -81,10 +81,12 @@ def _skill_panels(figure: SubFigure, scores: xr.Dataset) -> None:
     skill(scores, "correlation", ax=upper).set_xlabel("")
     name = axis_label(scores["rmse"].assign_attrs(long_name="RMSE"))
     skill(scores, "rmse", ax=lower).set_ylabel(name, fontsize=9)
-    if (legend := upper.get_legend()) is not None:
-        legend.remove()
-        lower.get_legend().remove()
-        handles, labels = upper.get_legend_handles_labels()
+    if lower.get_legend() is not None:
+        for panel in (upper, lower):
+            if (legend := panel.get_legend()) is not None:
+                legend.remove()
+        # below all stand; a climatology has no correlation
+        handles, labels = lower.get_legend_handles_labels()
         figure.legend(
             handles, labels, loc="outside upper center", ncols=2, frameon=False, fontsize=8
         )

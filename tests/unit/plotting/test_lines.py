@@ -112,3 +112,25 @@ def test_a_forecast_without_the_score_is_left_out_beside_others():
     assert labels == ["model"]
     with pytest.raises(MissingDataError, match="no value"):
         skill(scores.isel(forecaster=[1]), "correlation")
+
+
+def test_a_forecast_keeps_its_color_where_another_is_left_out():
+    lead = xr.Variable("lead", [1, 2], {"units": "months"})
+    names = ["model", "climatology", "persistence"]
+    r = [[0.9, 0.8], [np.nan, np.nan], [0.7, 0.5]]
+    scores = xr.Dataset(
+        {
+            "correlation": (("forecaster", "lead"), r),
+            "rmse": (("forecaster", "lead"), [[0.2, 0.3], [0.9, 0.9], [0.4, 0.6]], {"units": "K"}),
+        },
+        {"forecaster": names, "lead": lead},
+    )
+    colors = []
+    for score in ("correlation", "rmse"):
+        legend = skill(scores, score).get_legend()
+        colors.append(
+            dict(zip([t.get_text() for t in legend.get_texts()], legend.get_lines(), strict=True))
+        )
+    assert list(colors[0]) == ["model", "persistence"]
+    for name in colors[0]:
+        assert colors[0][name].get_color() == colors[1][name].get_color()
