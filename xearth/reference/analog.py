@@ -31,9 +31,9 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from ..errors import ConfigError, LeadError, MissingDataError
+from ..errors import MissingDataError
 from .eofs import Eofs
-from .training import Floats, Starts, Training
+from .training import Floats, Starts, Training, check_members, check_whole, months_apart
 
 __all__ = ["Analog"]
 
@@ -110,9 +110,7 @@ class Analog:
         MissingDataError
             Every cell is missing at some time of the training period.
         """
-        for label, number, least in (("neighbors", neighbors, 1), ("season", season, 0)):
-            if number != int(number) or number < least:
-                raise ConfigError(f"{label} must be a whole number >= {least}; found {number}.")
+        check_whole(neighbors=(neighbors, 1), season=(season, 0))
         training = Training.of(train, horizon=horizon)
         eofs = Eofs.fit(training, modes=modes, smoothing=smoothing)
         return cls(eofs, int(horizon), int(neighbors), int(season))
@@ -129,8 +127,7 @@ class Analog:
             fewer past states in its season than analogs wanted.
         """
         starts = self.eofs.training.starts(history, init)
-        if members is not None and (members != int(members) or members < 1):
-            raise LeadError(f"A forecast has at least 1 of its members; got {members!r}.")
+        check_members(members)
         origins, weights = self._analogs(self.eofs.project(starts), starts)
         leads, states = np.arange(1, self.horizon + 1), self.eofs.states
         if members is None:
@@ -156,7 +153,7 @@ class Analog:
         origins = np.empty((len(x), self.neighbors), dtype=np.int64)
         weights = np.empty(origins.shape)
         for i, (state, month, step) in enumerate(zip(x, starts.months, starts.steps, strict=True)):
-            apart = np.abs((training.months[usable] - month + 6) % 12 - 6)
+            apart = months_apart(training.months[usable], month)
             own = usable[(apart <= self.season) & (np.abs(usable - step) >= reach)]
             if own.size < self.neighbors:
                 raise MissingDataError(

@@ -26,12 +26,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 import xarray as xr
 
 from ..errors import ConfigError, MissingDataError, TimeAxisError
 from .eofs import Eofs
-from .training import Floats, Starts, Training, normal_draws
+from .training import Floats, Training, months_apart
 
 __all__ = ["CSLIM"]
 
@@ -137,36 +136,19 @@ class CSLIM:
             A start misses a value in a cell that was never missing in training.
         """
         starts = self.eofs.training.starts(history, init)
-        x = self.eofs.project(starts)
-        if members is None:
-            values = self._run(x[:, None], starts.months, None)[:, :, 0]
-            return self.eofs.label(self.eofs.expand(values), starts, name=self.name)
-        anomalies = self.eofs.expand(self._members(x, starts, members, seed))
-        anomalies += self.eofs.leftover(starts, self.horizon, members, seed)
+
+        def of_step(n: int) -> tuple[Floats, Floats]:
+            month = (starts.months + n) % 12
+            return self.green[month], self.noise[month]
+
+        anomalies = self.eofs.integrate(starts, of_step, self.horizon, members=members, seed=seed)
         return self.eofs.label(anomalies, starts, name=self.name)
-
-    def _members(self, x: Floats, starts: Starts, members: int, seed: int) -> Floats:
-        """(I, K) -> (I, L, M, K): the stochastic recursion."""
-        # members first: a member is the same however many there are
-        draws = normal_draws(seed, starts, (members, self.horizon, x.shape[1]))
-        return self._run(np.repeat(x[:, None], members, axis=1), starts.months, draws)
-
-    def _run(self, x: Floats, months: npt.NDArray[np.int64], draws: Floats | None) -> Floats:
-        """(I, M, K) -> (I, L, M, K), with white noise (I, M, L, K) if there is any."""
-        out = []
-        for lead in range(self.horizon):
-            season = (months + lead) % 12
-            x = x @ self.green[season].swapaxes(1, 2)
-            if draws is not None:
-                x = x + draws[:, :, lead] @ self.noise[season].swapaxes(1, 2)
-            out.append(x)
-        return np.stack(out, axis=1)
 
 
 def _operator(x: Floats, training: Training, month: int, half: int) -> tuple[Floats, Floats]:
     """Operator of a calendar month and a square root of its noise covariance, (K, K) each."""
     known = np.isfinite(x[:, 0])
-    apart = np.abs((training.months[:-1] - month + 6) % 12 - 6)
+    apart = months_apart(training.months[:-1], month)
     rows = np.flatnonzero(known[:-1] & known[1:] & (apart <= half))
     before, after = x[rows], x[rows + 1]
     modes = x.shape[1]

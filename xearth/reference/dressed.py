@@ -30,9 +30,9 @@ import numpy.typing as npt
 import xarray as xr
 
 from ..cf.discover import discover
-from ..errors import ConfigError, LeadError, MissingDataError
+from ..errors import ConfigError, MissingDataError
 from .protocol import Forecaster
-from .training import Floats, Starts, Training
+from .training import Floats, Starts, Training, check_members, check_whole, months_apart
 
 __all__ = ["Dressed"]
 
@@ -125,9 +125,7 @@ class Dressed:
         MissingDataError
             A calendar month without two starts, or a block that leaves nothing to fit to.
         """
-        for label, number, least in (("block", block, 1), ("gap", gap, 0), ("season", season, 0)):
-            if number != int(number) or number < least:
-                raise ConfigError(f"{label} must be a whole number >= {least}; found {number}.")
+        check_whole(block=(block, 1), gap=(gap, 0), season=(season, 0))
         forecaster = make(train)
         parts = _parts(train)
         trainings = {
@@ -166,8 +164,7 @@ class Dressed:
         seed: int = 0,
     ) -> xr.DataArray | xr.Dataset:
         """Forecast as described in :class:`~xearth.reference.protocol.Forecaster`."""
-        if members is not None and (members != int(members) or members < 1):
-            raise LeadError(f"A forecast has at least 1 of its members; got {members!r}.")
+        check_members(members)
         plain: Any = self.forecaster.forecast(history, init=init)  # type: ignore[arg-type]
         means, series, found = _parts(plain), _parts(history), {}
         for name, training in self.trainings.items():
@@ -182,8 +179,7 @@ class Dressed:
 
     def _of_month(self, month: int) -> npt.NDArray[np.int64]:
         """Find the starts of the cross-validation whose errors dress one in this month."""
-        apart = np.abs((self.months - month + 6) % 12 - 6)
-        origins = np.flatnonzero(apart <= self.season)
+        origins = np.flatnonzero(months_apart(self.months, month) <= self.season)
         if origins.size < 2:
             raise MissingDataError(
                 f"{origins.size} starts of the cross-validation lie within {self.season} months of "

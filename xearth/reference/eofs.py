@@ -10,6 +10,7 @@ come back as :math:`E x / w`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -136,6 +137,48 @@ class Eofs:
         # stream 0 drives the EOFs; one lead at a time bounds the memory
         draws = (normal_draws(seed, starts, shape, 1 + lead) for lead in range(n_leads))
         return np.stack([z @ self.unresolved for z in draws], axis=1)
+
+    def integrate(
+        self,
+        starts: Starts,
+        operators: Callable[[int], tuple[Floats, Floats]],
+        n_leads: int,
+        *,
+        members: int | None,
+        seed: int,
+    ) -> Floats:
+        """Forecast anomalies by a linear operator for each step.
+
+        Parameters
+        ----------
+        starts : Starts
+        operators : callable
+            Step n = 0, 1, ... after the start to its operator and a square root of its noise
+            covariance, (K, K) or (I, K, K) each.
+        n_leads : int
+        members : int, optional
+            Without it the mean: no noise.
+        seed : int
+
+        Returns
+        -------
+        ndarray (I, L, P_valid) or (I, L, M, P_valid)
+        """
+        x, out, draws = self.project(starts)[:, None], [], None
+        if members is not None:
+            # members first: a member is the same however many there are
+            draws = normal_draws(seed, starts, (members, n_leads, x.shape[-1]))
+            x = np.repeat(x, members, axis=1)
+        for lead in range(n_leads):
+            green, noise = operators(lead)
+            x = x @ green.swapaxes(-1, -2)
+            if draws is not None:
+                x = x + draws[:, :, lead] @ noise.swapaxes(-1, -2)
+            out.append(x)
+        states = np.stack(out, axis=1)
+        if members is None:
+            return self.expand(states[:, :, 0])
+        return self.expand(states) + self.leftover(starts, n_leads, members, seed)
 
     def label(self, anomalies: Floats, starts: Starts, *, name: str) -> xr.DataArray:
         """Add the normals to (I, L, P_valid) or (I, L, M, P_valid) and label the forecast."""

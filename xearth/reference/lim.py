@@ -35,7 +35,7 @@ import xarray as xr
 
 from ..errors import ConfigError, MissingDataError
 from .eofs import Eofs
-from .training import Floats, Starts, Training, normal_draws
+from .training import Floats, Training
 
 __all__ = ["LIM"]
 
@@ -139,31 +139,10 @@ class LIM:
             A start misses a value in a cell that was never missing in training.
         """
         starts = self.eofs.training.starts(history, init)
-        x = self.eofs.project(starts)
-        if members is None:
-            anomalies = self.eofs.expand(self._powers(x))
-        else:
-            anomalies = self.eofs.expand(self._members(x, starts, members, seed))
-            anomalies += self.eofs.leftover(starts, self.horizon, members, seed)
+        anomalies = self.eofs.integrate(
+            starts, lambda _: (self.green, self.noise), self.horizon, members=members, seed=seed
+        )
         return self.eofs.label(anomalies, starts, name=self.name)
-
-    def _powers(self, x: Floats) -> Floats:
-        """(I, K) -> (I, L, K): G^n x for n = 1..L."""
-        out = []
-        for _ in range(self.horizon):
-            x = x @ self.green.T
-            out.append(x)
-        return np.stack(out, axis=1)
-
-    def _members(self, x: Floats, starts: Starts, members: int, seed: int) -> Floats:
-        """(I, K) -> (I, L, M, K): the stochastic recursion."""
-        # members first: a member is the same however many there are
-        z = normal_draws(seed, starts, (members, self.horizon, len(self.green)))
-        state, out = np.repeat(x[:, None], members, axis=1), []
-        for lead in range(self.horizon):
-            state = state @ self.green.T + z[:, :, lead] @ self.noise.T
-            out.append(state)
-        return np.stack(out, axis=1)
 
 
 def _propagator(x: Floats, rows: npt.NDArray[np.bool_], lag: int) -> tuple[Floats, Floats]:

@@ -52,9 +52,9 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from ..errors import ConfigError, LeadError, MissingDataError
+from ..errors import ConfigError, MissingDataError
 from .indices import IndexSet
-from .training import Floats, normal_draws
+from .training import Floats, check_members, check_whole, normal_draws
 
 __all__ = ["PUBLISHED", "RechargeOscillator"]
 
@@ -149,7 +149,7 @@ class RechargeOscillator:
         MissingDataError
             Fewer months than coefficients, or a calendar month that is not there.
         """
-        _check_counts(harmonics, substeps)
+        check_whole(harmonics=(harmonics, 0), substeps=(substeps, 1))
         indices = IndexSet.of(train, horizon=horizon)
         equations = _equations(indices.names, nonlinear)
         products = tuple(sorted({term for terms in equations.values() for term in terms}))
@@ -210,12 +210,11 @@ class RechargeOscillator:
         """
         starts = self.indices.starts(history, init)
         state = self.indices.state(starts)
+        check_members(members)
         one = next(iter(starts.values()))
         if members is None:
             values = self.integrate(state, one.months)
         else:
-            if members != int(members) or members < 1:
-                raise LeadError(f"A forecast has at least 1 of its members; got {members!r}.")
             # members first: a member is the same however many there are
             noise = normal_draws(seed, one, (members, self.horizon, len(self.limits)))
             values = self._members(state, one.months, noise)
@@ -298,12 +297,6 @@ class RechargeOscillator:
         flat = noise.reshape(-1, *noise.shape[2:])
         values = self.integrate(np.repeat(state, count, axis=0), np.repeat(months, count), flat)
         return values.reshape(len(state), count, *values.shape[1:]).swapaxes(1, 2)
-
-
-def _check_counts(harmonics: int, substeps: int) -> None:
-    for label, number, least in (("harmonics", harmonics, 0), ("substeps", substeps, 1)):
-        if number != int(number) or number < least:
-            raise ConfigError(f"{label} must be a whole number >= {least}; found {number}.")
 
 
 def _equations(names: tuple[str, ...], terms: Terms) -> dict[int, tuple[tuple[int, ...], ...]]:

@@ -23,10 +23,17 @@ from ..cf.discover import discover
 from ..cf.forecast_coords import forecast_coords
 from ..cf.packing import decoded
 from ..cf.timeaxis import TimeAxis
-from ..errors import GridMismatchError, LeadError, MissingDataError, TimeAxisError, UnitsError
+from ..errors import (
+    ConfigError,
+    GridMismatchError,
+    LeadError,
+    MissingDataError,
+    TimeAxisError,
+    UnitsError,
+)
 from ..units import convert_array, is_difference
 
-__all__ = ["Starts", "Training", "normal_draws"]
+__all__ = ["Starts", "Training", "check_members", "check_whole", "months_apart", "normal_draws"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -282,6 +289,44 @@ class Starts:
         """One non-negative number per start that depends on its time alone."""
         stamps: Sequence[int] = self.axis.microseconds[self.positions].tolist()
         return [int(stamp) % 2**63 for stamp in stamps]
+
+
+def check_whole(**least: tuple[float, int]) -> None:
+    """Refuse numbers that are not whole, or below the least, given as name=(number, least).
+
+    Raises
+    ------
+    ConfigError
+
+    Examples
+    --------
+    >>> check_whole(neighbors=(20, 1))
+    """
+    for label, (number, smallest) in least.items():
+        if number != int(number) or number < smallest:
+            raise ConfigError(f"{label} must be a whole number >= {smallest}; found {number}.")
+
+
+def check_members(members: int | None) -> None:
+    """Refuse a number of members that is no whole number of at least 1, or None.
+
+    Raises
+    ------
+    LeadError
+    """
+    if members is not None and (members != int(members) or members < 1):
+        raise LeadError(f"A forecast has at least 1 of its members; got {members!r}.")
+
+
+def months_apart(months: npt.NDArray[np.int64], month: int) -> npt.NDArray[np.int64]:
+    """Calendar months between each of ``months`` and ``month``, the shorter way round: 0 to 6.
+
+    Examples
+    --------
+    >>> months_apart(np.array([0, 5, 11]), 0).tolist()
+    [0, 5, 1]
+    """
+    return np.abs((months - month + 6) % 12 - 6)
 
 
 def normal_draws(seed: int, starts: Starts, shape: tuple[int, ...], stream: int = 0) -> Floats:

@@ -8,11 +8,18 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ..cf.attrs import score_attrs
 from ..errors import AxisError, ConfigError
 from .block import Array, Block
-from .meaning import check_weights
-from .pairs import Dims, floating, in_double, reduced_dims, refuse_record, same_terms
+from .pairs import (
+    Dims,
+    finish,
+    floating,
+    in_double,
+    known_weights,
+    reduced_dims,
+    refuse_record,
+    same_terms,
+)
 from .score import Score
 
 __all__ = ["evaluate"]
@@ -100,12 +107,7 @@ def evaluate(
         },
     )
     result = result.transpose(*kept, *score.coords).assign_coords(score.coords)
-    facts, units = score.facts, forecast.attrs.get("units")
-    result.attrs = (
-        {"long_name": facts.long_name}
-        if units is None and facts.unit_power
-        else score_attrs(facts.long_name, units=units, unit_power=facts.unit_power)
-    )
+    result = finish(result, forecast, score.facts.long_name, score.facts.unit_power)
     return result.rename(score.name)
 
 
@@ -134,14 +136,7 @@ def _weights(
     ones = xr.DataArray(np.ones([sizes[name] for name in dims]), dims=dims)
     if weights is None:
         return ones
-    check_weights(weights)
-    other = set(weights.dims) - set(dims)
-    if other:
-        raise AxisError(
-            f"the weights have the dims {weights.dims}, of which {sorted(map(str, other))} are "
-            f"not averaged over; found dim = {dims}. Average over them, or reduce the weights."
-        )
-    return (ones * weights.fillna(0.0).drop_vars(list(weights.coords))).transpose(*dims)
+    return (ones * known_weights(weights, dims).drop_vars(list(weights.coords))).transpose(*dims)
 
 
 def _check_members(score: Score, forecast: xr.DataArray, member: str | None) -> None:

@@ -21,6 +21,7 @@ __all__ = [
     "finish",
     "floating",
     "in_double",
+    "known_weights",
     "mean_over",
     "pair",
     "reduced_dims",
@@ -159,6 +160,19 @@ def mean_over(array: xr.DataArray, dim: Dims, weights: xr.DataArray | None = Non
     dims = reduced_dims(array, dim)
     if weights is None:
         return array.mean(dims, skipna=True) if dims else array
+    return array.weighted(known_weights(weights, dims)).mean(dims)
+
+
+def known_weights(weights: xr.DataArray, dims: list[Hashable]) -> xr.DataArray:
+    """Return weights on averaged dimensions, 0 where they are missing.
+
+    Raises
+    ------
+    AxisError
+        They have a dimension that is not averaged over.
+    ConfigError
+        Negative or infinite weights.
+    """
     check_weights(weights)
     other = set(weights.dims) - set(dims)
     if other:
@@ -166,7 +180,7 @@ def mean_over(array: xr.DataArray, dim: Dims, weights: xr.DataArray | None = Non
             f"the weights have the dims {weights.dims}, of which {sorted(map(str, other))} are "
             f"not averaged over; found dim = {dims}. Average over them, or reduce the weights."
         )
-    return array.weighted(weights.fillna(0.0)).mean(dims)
+    return weights.fillna(0.0)
 
 
 def root(square: xr.DataArray) -> xr.DataArray:

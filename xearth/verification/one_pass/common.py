@@ -22,7 +22,7 @@ from ..pairs import same_terms
 from ..score import Score
 from ..scores.rank_rows import complete
 from ..significance.resampling import MINIMUM
-from .matched import only_variable, with_starts
+from .matched import named_as, only_variable, with_starts
 
 __all__ = ["Common", "field_of", "least_members", "on_common_points"]
 
@@ -123,8 +123,8 @@ def on_common_points(
     first, *names = forecasts
     forecast, axes = with_starts(forecasts[first][0])
     init, lead = str(axes.init), str(axes.lead)
-    others = {name: _named_as(axes, with_starts(forecasts[name][0])[0]) for name in names}
-    truth = _named_as(axes, truth)
+    others = {name: named_as(axes, with_starts(forecasts[name][0])[0]) for name in names}
+    truth = named_as(axes, truth)
     given = [forecast, *others.values()]
     common, left_out = _common_starts(given, init, list(forecasts))
     if common is not None:
@@ -147,18 +147,6 @@ def on_common_points(
     }
     masked = [f.where(shared).transpose(*f.dims).assign_attrs(f.attrs) for f in alike]
     return Common(masked, truth, left)
-
-
-def _named_as(axes: Axes, other: xr.DataArray) -> xr.DataArray:
-    """Give the dimensions of another field the names that the forecast has."""
-    theirs = find_axes(other)
-    names = {
-        getattr(theirs, kind): getattr(axes, kind)
-        for kind in ("init", "lead", "y", "x")
-        if getattr(theirs, kind) and getattr(axes, kind)
-    }
-    names = {a: b for a, b in names.items() if a != b and b not in other.dims}
-    return other.rename(names) if names else other
 
 
 def _common_starts(

@@ -27,7 +27,7 @@ from ..align import match
 from ..labels import check_single
 from ..pairs import same_terms
 
-__all__ = ["Matched", "Places", "matched", "only_variable", "with_starts"]
+__all__ = ["Matched", "Places", "matched", "named_as", "only_variable", "with_starts"]
 
 Places = npt.NDArray[np.int64]
 
@@ -126,7 +126,7 @@ def matched(
     _warn_of_targets(forecast, truth)
     forecast, axes = with_starts(forecast)
     init, lead = str(axes.init), str(axes.lead)
-    truth = _like(forecast, axes, truth, "truth")
+    truth = named_as(axes, truth)
     forecast, truth = _without_single(forecast, axes, truth)
     at_cases = {init, lead} <= set(truth.dims)
     forecast, truth = same_terms(forecast, truth)
@@ -173,8 +173,8 @@ def with_starts(forecast: xr.DataArray) -> tuple[xr.DataArray, Axes]:
     return forecast, find_axes(forecast, require=("init", "lead"))
 
 
-def _like(forecast: xr.DataArray, axes: Axes, other: xr.DataArray, what: str) -> xr.DataArray:
-    """Give another field the names that the forecast has for rows and columns."""
+def named_as(axes: Axes, other: xr.DataArray) -> xr.DataArray:
+    """Give the dimensions of another field the names that the forecast has."""
     theirs = find_axes(decoded(other))
     names = {
         getattr(theirs, kind): getattr(axes, kind)
@@ -263,7 +263,7 @@ def _climatology(
     """Return the climatology (period, y, x) and the period of each case."""
     if climatology is None:
         return None, None
-    clim = _like(forecast, axes, decoded(climatology), "climatology")
+    clim = named_as(axes, decoded(climatology))
     kinds = [name for name in ("month", "dayofyear") if name in clim.dims]
     if len(kinds) != 1:
         raise ConfigError(
