@@ -9,13 +9,20 @@ import numpy.typing as npt
 import xarray as xr
 
 from ..cf.calendars import Calendar
-from ..cf.discover import discover
+from ..cf.discover import discover, find_axes
 from ..cf.forecast_coords import lead_counts, lead_unit, valid_time
+from ..cf.leads import counts_from_one
 from ..cf.packing import decoded
 from ..cf.timeaxis import MONTHS, TimeAxis
-from ..errors import TimeAxisError
+from ..errors import LeadError, TimeAxisError, XearthError
 
-__all__ = ["match", "observations_at"]
+__all__ = ["check_counting", "match", "observations_at", "read_as"]
+
+#: What to do about leads that are not what they seem.
+ONE_LAYOUT = (
+    "If the archive counts its leads otherwise, bring it to one layout first: "
+    "xearth.open_hindcast(path), or xearth.as_hindcast(obj)."
+)
 
 # Calendars that agree on every date since 1582.
 _CIVIL = {"standard", "gregorian", "proleptic_gregorian"}
@@ -43,6 +50,8 @@ def observations_at(forecast: xr.DataArray | xr.Dataset, obs: xr.DataArray) -> x
 
     Raises
     ------
+    LeadError
+        Leads that count the period at the start as 1, as ``forecastMonth`` of C3S.
     TimeAxisError
         Repeated times, or an observed step that is not that of the leads: durations against
         calendar months, yearly (or seasonal) leads against monthly truth, monthly leads against
@@ -91,9 +100,10 @@ def match(
 
     Raises
     ------
-    TimeAxisError
-        Repeated times, or an observed step that is not that of the leads.
+    LeadError, TimeAxisError
+        As :func:`observations_at`.
     """
+    check_counting(forecast)
     time = str(discover(obs, require=("time",)).time)
     axis = TimeAxis.from_array(obs[time])
     if axis.duplicates:
@@ -109,11 +119,69 @@ def match(
     return time, valid, place, np.abs(keys[place] - wanted) <= _tolerance(axis)
 
 
+def check_counting(forecast: xr.DataArray | xr.Dataset) -> None:
+    """Refuse leads that would be taken for elapsed ones and are not, where no valid time tells.
+
+    Raises
+    ------
+    LeadError
+
+    Examples
+    --------
+    >>> lead = xr.Variable("m", [1, 2], {"standard_name": "forecast_period", "units": "months"})
+    >>> fc = xr.DataArray([0.0, 0.0], {"forecastMonth": lead}, ("m",))
+    >>> check_counting(fc.swap_dims(m="forecastMonth"))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    xearth.errors.LeadError: the leads 'forecastMonth' count the period at the start as 1...
+    """
+    lead, axes = _lead(forecast), find_axes(forecast)
+    cases = {axes.init, axes.lead} - {None}
+    told = any(
+        coord.attrs.get("standard_name") == "time" and set(coord.dims) == cases
+        for coord in forecast.coords.values()
+    )
+    if lead is None or told or not counts_from_one(lead):
+        return
+    raise LeadError(
+        f"the leads {lead.name!r} count the period at the start as 1, by their name or text; found "
+        f"{np.atleast_1d(lead.values)[:3].tolist()} ..., expected the time elapsed since the start "
+        "(0 for that period) or a valid_time. Convert them: xearth.open_hindcast(path), or "
+        "xearth.as_hindcast(obj)."
+    )
+
+
+def read_as(forecast: xr.DataArray | xr.Dataset) -> str:
+    """Return how the leads are understood, for messages; nothing where they are not.
+
+    Examples
+    --------
+    >>> lead = xr.Variable("lead", [1, 2], {"units": "mon"})
+    >>> read_as(xr.DataArray([0.0, 0.0], {"lead": lead}, ("lead",)))
+    " (leads 'lead' in 'mon' are read as 1 to 2 months from the start)"
+    """
+    lead = _lead(forecast)
+    try:
+        counts, unit = lead_counts(lead) if lead is not None else (None, "")
+    except XearthError:
+        counts = None
+    if lead is None or counts is None or not counts.size:
+        return ""
+    units = f" in {lead.attrs['units']!r}" if "units" in lead.attrs else ""
+    return (
+        f" (leads {lead.name!r}{units} are read as {counts.min()} to {counts.max()} {unit} from "
+        "the start)"
+    )
+
+
+def _lead(forecast: xr.DataArray | xr.Dataset) -> xr.DataArray | None:
+    return forecast.coords.get(find_axes(forecast).lead or "lead")
+
+
 def _months_of_a_key(
     forecast: xr.DataArray | xr.Dataset, obs: xr.DataArray, axis: TimeAxis
 ) -> int | None:
     """Return the calendar months that count as one time: 1, or 12; None for fixed durations."""
-    lead = forecast.coords.get(discover(forecast, require=()).lead or "lead")
+    lead = _lead(forecast)
     known = lead is not None and (lead.dtype.kind == "m" or "units" in lead.attrs)
     factor, unit = lead_unit(lead) if lead is not None and known else (1, None)
     if axis.step is None:
@@ -121,9 +189,9 @@ def _months_of_a_key(
     steps = axis.step.months
     if unit is not None and (unit in MONTHS) != (steps is not None):
         raise TimeAxisError(
-            f"the truth has the step {axis.step}, but the leads count "
-            f"{'months' if unit in MONTHS else 'fixed durations'}: they do not match. Resample the "
-            "truth to the step of the forecast."
+            f"the truth {obs.name!r} has the step {axis.step}, but the leads count "
+            f"{'months' if unit in MONTHS else 'fixed durations'}: they do not match"
+            f"{read_as(forecast)}. Resample the truth to the step of the forecast. {ONE_LAYOUT}"
         )
     if lead is None or unit not in MONTHS or steps is None:
         return None if steps is None else 1
@@ -134,14 +202,15 @@ def _months_of_a_key(
             f"the leads count {lead.attrs['units']}, but the truth {obs.name!r} has the step "
             f"{axis.step}, of which one would stand for a whole {whole}. Average the truth over "
             f"each {whole} (obs.resample({axis.name}={'YS' if own == 12 else 'QS-DEC'!r}).mean()), "
-            "or give the leads in months if the forecast is of single months."
+            f"or give the leads in months if the forecast is of single months. {ONE_LAYOUT}"
         )
     apart = int(np.gcd.reduce(np.diff(np.sort(lead_counts(lead)[0] * MONTHS[unit]))))
     if apart % steps:
         raise TimeAxisError(
             f"the truth {obs.name!r} has the step {axis.step}, but the leads are "
-            f"{apart} month{'s' if apart > 1 else ''} apart: most would go without a truth. Give a "
-            "truth of the step of the leads, or average the forecast to that of the truth."
+            f"{apart} month{'s' if apart > 1 else ''} apart: most would go without a truth"
+            f"{read_as(forecast)}. Give a truth of the step of the leads, or average the forecast "
+            f"to that of the truth. {ONE_LAYOUT}"
         )
     return 12 if unit == "years" and steps % 12 == 0 else 1
 

@@ -25,8 +25,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .kernels.ensemble import GROUP, EnsembleParts, ensemble_parts, gini
-from .kernels.sorting import Engine, ordered_rows, sort_members
+from .kernels.ensemble import EnsembleParts, ensemble_parts, gini
+from .kernels.sorting import GROUP, Engine, ordered_rows, sort_members
 
 __all__ = ["Array", "Block", "Room"]
 

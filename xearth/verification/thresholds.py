@@ -3,7 +3,8 @@
 An event is a value at or above (or strictly above) a threshold. A bare 5 is 5 of what? For data
 with units a threshold therefore names its own: ``"5 mm/h"``, ``"35 dBZ"``, a pint quantity, or a
 labeled array with ``units``. It is converted once, to the units of the data; the data are not
-touched. ``"0 degC"`` is a threshold like any other.
+touched. ``"0 degC"`` is a threshold like any other; of an anomaly thresholds are differences, and
+``"1 degC"`` is ``"1 K"``.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 
-from ..errors import ConfigError, UnitsError
-from ..units import compatible, convert, convert_array
+from ..errors import ConfigError, UnitsError, XearthWarning, warn
+from ..units import affine, compatible, convert, convert_array
+from .meaning import kind_of
 
 __all__ = ["Op", "Thresholds", "check_op", "read_thresholds"]
 
@@ -25,6 +27,11 @@ Op = Literal[">=", ">"]
 
 # attributes of the data that say how their units convert: differences, depths of water
 _MEANING = ("standard_name", "long_name", "units_metadata", "cell_methods")
+
+#: Kelvins that no anomaly on Earth reaches, and below which no temperature on it falls.
+_COLDEST = 100.0
+#: Kelvins from which on "27 degC" of an anomaly is rather a temperature.
+_LARGE = 10.0
 
 _QUANTITY = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(.*?)\s*")
 
@@ -113,7 +120,9 @@ def read_thresholds(thresholds: Any, data: xr.DataArray) -> Thresholds:
     Raises
     ------
     UnitsError
-        A bare number for data with units, a unit for data without, or units that do not convert.
+        A bare number for data with units, a unit for data without, or units that do not convert;
+        a temperature for anomalies ("300 K"), or a difference for temperatures ("0.5 K" for data
+        in degC).
     ConfigError
         Not a number, not finite, or none at all.
 
@@ -121,6 +130,8 @@ def read_thresholds(thresholds: Any, data: xr.DataArray) -> Thresholds:
     -----
     UnitsWarning
         A depth of water became a mass on an area, or the reverse, as liquid water.
+    XearthWarning
+        More than 10 degC for an anomaly, which is read as a difference.
 
     Examples
     --------
@@ -191,11 +202,45 @@ def _to_units(value: float, unit: str | None, data: xr.DataArray) -> float:
             f"attrs['units'] of the data, for example to {unit!r}."
         )
     kept = {key: data.attrs[key] for key in _MEANING if key in data.attrs}
+    if compatible(units, "K") and compatible(unit, "K"):
+        kept |= _temperature(value, unit, data)
     label = f"threshold '{value:g} {unit}' for {name}"
     limit = xr.DataArray(value, name=label, attrs={**kept, "units": unit})
     converted = convert_array(limit, units).item()
     # 36 mm/h is 1e-5 m/s, not the number beside it that a product of factors gives
     return float(f"{converted:.15g}")
+
+
+def _temperature(value: float, unit: str, data: xr.DataArray) -> dict[str, str]:
+    """Return what marks a threshold as a difference, for anomalies; refuse what cannot be meant."""
+    said, units = f"the threshold '{value:g} {unit}'", str(data.attrs["units"])
+    absolute = kind_of(data) == "absolute"
+    kelvins = float(convert(value, unit, "K", difference=not absolute))
+    if absolute:
+        if kelvins < _COLDEST and affine(unit, units)[1] != 0:
+            raise UnitsError(
+                f"{said} is {float(convert(value, unit, units)):.6g} {units}, but {data.name!r} is "
+                "a temperature; expected one that occurs. If it is an anomaly, mark it: "
+                "attrs['units_metadata'] = 'temperature: difference'; if not, give the threshold "
+                f"in {units!r}."
+            )
+        return {}
+    remedy = (
+        "Give the departure from normal, such as '1 K', or verify absolute values; if "
+        f"{data.name!r} is no anomaly, set attrs['units_metadata'] = 'temperature: on_scale'."
+    )
+    if abs(kelvins) >= _COLDEST:
+        raise UnitsError(
+            f"{said} is a temperature, but {data.name!r} is an anomaly, which never reaches it; "
+            f"expected a difference. {remedy}"
+        )
+    if abs(kelvins) > _LARGE and affine(unit, "K")[1] != 0:
+        warn(
+            f"{said} of the anomaly {data.name!r} is read as a difference, {kelvins:g} K, not as "
+            f"a temperature. {remedy} If the difference is meant, write '{kelvins:g} K'.",
+            XearthWarning,
+        )
+    return {"units_metadata": "temperature: difference"}
 
 
 def _is_unitless(units: str) -> bool:

@@ -7,7 +7,7 @@ the block it falls into, so that results do not depend on chunking to the last b
 
 **Deviations.** Error, spread and CRPS all follow from the deviations :math:`d_i = x_i - y` of the
 members from the truth. These are small, so that float32 loses nothing on them that the data had.
-Sums over members are carried in float64 (groups of four float32 terms at a time).
+Sums over members are carried in float64 (groups of eight float32 terms at a time).
 
 **CRPS.** With :math:`d_{(1)} \le \dots \le d_{(M)}`,
 
@@ -35,7 +35,7 @@ import numpy.typing as npt
 
 from ...errors import AxisError, ConfigError
 from .sorting import (
-    TILE,
+    GROUP,
     Array,
     Engine,
     block_points,
@@ -61,8 +61,8 @@ __all__ = [
 Estimator = Literal["ensemble", "fair"]
 
 RARE = 2048  # points of a block with missing members: float64, several copies
+TRANSPOSED = 2048  # points of a tile whose members are brought to the first axis
 FEW = 16  # members whose distances, all positive, are added up in float32
-GROUP = 4  # float32 terms added up before they go into a float64 sum
 
 
 # ---- sums over members ---------------------------------------------------------------------
@@ -317,11 +317,12 @@ def subtract(members: Array, truth: Array, out: Array) -> None:
     if members.ndim == 1 or strides[0] >= min(strides[1:]):
         np.subtract(members, truth, out=out.reshape(members.shape))
         return
-    first = 0  # members lie side by side: transpose a tile at a time
-    for index in tiles(truth.shape, TILE):
-        x, y = members[(slice(None), *index)], truth[index]
-        np.subtract(x, y, out=out[:, first : first + y.size].reshape(x.shape))
-        first += y.size
+    first = 0  # members lie side by side: whole lines of the cache are read, a tile at a time
+    for index in tiles(truth.shape, TRANSPOSED):
+        x, y = np.moveaxis(members[(slice(None), *index)], 0, -1), truth[index]
+        tile = np.subtract(x, y[..., None]).reshape(-1, len(members))
+        out[:, first : first + len(tile)] = tile.T
+        first += len(tile)
 
 
 def _pinball(block: Array, fair: int) -> Array:

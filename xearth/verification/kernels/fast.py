@@ -15,13 +15,12 @@ import numpy as np
 
 from ...errors import MissingDependencyError
 from .network import sorting_network
-from .sorting import Array, block_points, tiles
+from .sorting import GROUP, Array, block_points, tiles
 
 __all__ = ["crps", "parts", "sweep"]
 
 WIDTH = 128  # points side by side
 PAD = 16  # so that a point's members do not all fall on the same lines of the cache
-GROUP = 4  # float32 terms added up before they go into a float64 sum
 CHUNK = 2048  # points compared with all thresholds in turn
 
 

@@ -27,7 +27,8 @@ Engine = Literal["numpy", "numba"]
 Index = tuple[int | slice, ...]
 
 NETWORK_MEMBERS = 100  # beyond, numpy's sort of each point is faster than the network
-BUFFER = 6_000_000  # bytes of a block's members
+BUFFER = 4_000_000  # bytes of a block's members
+GROUP = 8  # float32 terms added up before they go into a float64 sum
 TILE = 512  # points of a tile that is transposed in the inner caches
 
 

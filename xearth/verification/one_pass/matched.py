@@ -23,7 +23,7 @@ from ...errors import (
     XearthWarning,
     warn,
 )
-from ..align import match
+from ..align import ONE_LAYOUT, check_counting, match, read_as
 from ..labels import check_single
 from ..pairs import same_terms
 
@@ -111,7 +111,7 @@ def matched(
     AxisError
         No start or lead, or dimensions beyond start, lead, member and the two of space that have
         more than one label.
-    UnitsError, GridMismatchError, TimeAxisError
+    UnitsError, GridMismatchError, LeadError, TimeAxisError
         As :func:`~xearth.verification.pairs.same_terms` and
         :func:`~xearth.verification.align.match`.
     MissingDataError
@@ -125,6 +125,7 @@ def matched(
         )
     _warn_of_targets(forecast, truth)
     forecast, axes = with_starts(forecast)
+    check_counting(forecast)
     init, lead = str(axes.init), str(axes.lead)
     truth = named_as(axes, truth)
     forecast, truth = _without_single(forecast, axes, truth)
@@ -216,9 +217,12 @@ def _ordered(array: xr.DataArray, order: tuple[Hashable, ...]) -> xr.Variable:
     """Return the variable with all of these dimensions and no other, in this order."""
     other = [name for name in array.dims if name not in order]
     if other:
+        free = "member" in order and "member" not in array.dims
+        members = f" If {other[0]!r} counts members: xearth.as_hindcast(da, member={other[0]!r})."
         raise AxisError(
             f"{array.name!r} has the dims {array.dims}; expected no more than {order}. Select "
             f"along {other}: da.isel({other[0]}=0), or verify one after the other."
+            f"{members if free else ''}"
         )
     absent = [name for name in order if name not in array.dims]
     bare = array.drop_vars(list(array.coords)).expand_dims(absent)
@@ -235,8 +239,8 @@ def _rows(
         wanted = np.sort(valid.values, axis=None)
         raise MissingDataError(
             f"the truth {truth.name!r} ({stamps[0]} to {stamps[-1]}) holds none of the valid times "
-            f"of {forecast.name!r} ({wanted[0]} to {wanted[-1]}); expected at least one. Give "
-            "observations of the time of the forecasts."
+            f"of {forecast.name!r} ({wanted[0]} to {wanted[-1]}){read_as(forecast)}; expected at "
+            f"least one. Give observations of the time of the forecasts. {ONE_LAYOUT}"
         )
     rows = xr.DataArray(np.where(known, place, -1), dims=valid.dims)
     rows = rows.expand_dims([name for name in cases if name not in rows.dims])

@@ -20,13 +20,15 @@ from ..block import Array, Block, Room
 from ..kernels.sorting import Engine, block_points
 from ..statistics import Parts, Statistic
 
-__all__ = ["Observed", "Rows", "Work", "add_cells", "observe"]
+__all__ = ["Observed", "Rows", "Work", "add_cases", "add_cells", "cases_of", "observe"]
 
 _ROOM = Room()
 #: The part of the cells without truth from which on they are left out before any arithmetic.
 GAPS = 0.05
 
 Cut = tuple[slice, slice, slice]
+#: States of cases, by area and statistic.
+ByArea = dict[str, dict[str, Parts]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +54,7 @@ class Work:
 class Observed:
     """The states of a block."""
 
-    cases: dict[str, dict[str, Parts]] = field(default_factory=dict)
+    cases: ByArea = field(default_factory=dict)
     cells: dict[int, dict[str, Parts]] = field(default_factory=dict)
 
 
@@ -274,6 +276,25 @@ def _put_cells(
             before = {part: whole[part][rows] for part in s.parts}
             for part, values in _joined(s, [before, states[s.name]]).items():
                 whole[part][rows] = values
+
+
+def cases_of(state: Observed | ByArea) -> ByArea:
+    """Return the states of cases of a block, or those that were combined before."""
+    return state.cases if isinstance(state, Observed) else state
+
+
+def add_cases(work: Work, states: Sequence[Observed | ByArea]) -> ByArea:
+    """Combine the states of the same cases from several blocks, such as parts of the grid."""
+    kept = [cases_of(state) for state in states]
+    return {
+        area: {
+            s.name: s.combine(
+                {part: np.stack([k[area][s.name][part] for k in kept]) for part in s.parts}, axis=0
+            )
+            for s in statistics
+        }
+        for area, statistics in work.cases.items()
+    }
 
 
 def add_cells(

@@ -26,7 +26,7 @@ from ..statistics import Parts, Statistic
 from .areas import Weights
 from .groups import Groups
 from .matched import Matched, Places
-from .observe import Observed, Rows, Work, add_cells, observe
+from .observe import Observed, Rows, Work, add_cases, add_cells, cases_of, observe
 
 __all__ = ["lazy_parts"]
 
@@ -137,7 +137,7 @@ class _Graph:
                 for place, key in zip(grid, blocks, strict=True):
                     cells[place].append(key)
                 alone = len(blocks) == 1 and not self.work.cells
-                line.append(blocks[0] if alone else self._tree(("cases", a, b), blocks, _add_cases))
+                line.append(blocks[0] if alone else self._tree(("cases", a, b), blocks, add_cases))
             lines.append(self._joined(("line", a), line, 1))
         cases = self._joined(("cases",), lines, 0)
         if not self.work.cells:
@@ -212,26 +212,6 @@ class _Observe:
         return observe(work, members, (Rows(truth, self.rows), base), weights, self.groups)
 
 
-def _cases(state: Any) -> dict[str, dict[str, Parts]]:
-    """Return the states of cases of a block, or those that were combined before."""
-    found: dict[str, dict[str, Parts]] = state.cases if isinstance(state, Observed) else state
-    return found
-
-
-def _add_cases(work: Work, states: list[Any]) -> dict[str, dict[str, Parts]]:
-    """Combine the states of the same cases on different parts of the grid."""
-    found: dict[str, dict[str, Parts]] = {}
-    kept = [_cases(state) for state in states]
-    for area, statistics in work.cases.items():
-        found[area] = {
-            s.name: s.combine(
-                {part: np.stack([k[area][s.name][part] for k in kept]) for part in s.parts}, axis=0
-            )
-            for s in statistics
-        }
-    return found
-
-
 def _add_cells(work: Work, states: list[Any]) -> dict[int, dict[str, Parts]]:
     return add_cells(
         [state.cells if isinstance(state, Observed) else state for state in states], work.cells
@@ -239,7 +219,7 @@ def _add_cells(work: Work, states: list[Any]) -> dict[int, dict[str, Parts]]:
 
 
 def _side_by_side(states: list[Any], axis: int) -> dict[str, dict[str, Parts]]:
-    kept = [_cases(state) for state in states]
+    kept = [cases_of(state) for state in states]
     return {
         area: {
             name: {
@@ -253,7 +233,7 @@ def _side_by_side(states: list[Any], axis: int) -> dict[str, dict[str, Parts]]:
 
 
 def _case_part(state: Any, area: str, name: str, part: str) -> Array:
-    return _cases(state)[area][name][part]
+    return cases_of(state)[area][name][part]
 
 
 def _dense(state: dict[int, dict[str, Parts]], name: str, part: str, shape: list[int]) -> Array:

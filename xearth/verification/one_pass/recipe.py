@@ -21,6 +21,7 @@ from ...errors import ConfigError
 from ...fields.regions import Box
 from ..meaning import base_of
 from ..score import Score
+from ..scores.parameters import Parameters
 from ..thresholds import Op, Thresholds
 from .areas import Areas
 from .resolve import of_cells, rows_of
@@ -41,6 +42,10 @@ class Recipe:
     thresholds : sequence of float, optional
         In the units of the forecast.
     op : {">=", ">"}
+    levels : sequence of float
+        Of central intervals.
+    base_rates : sequence of float, optional
+        Probability of the event at each threshold, of skill scores.
     members : int
     weighting, climatology, regions : str
         In words, given weights and masks with a hash.
@@ -58,6 +63,8 @@ class Recipe:
     scores: Sequence[str | None] = ()
     thresholds: Sequence[float] | None = None
     op: Op = ">="
+    levels: Sequence[float] = (0.5,)
+    base_rates: Sequence[float] | None = None
     members: int = 0
     weighting: str = "none"
     climatology: str = "none"
@@ -66,7 +73,7 @@ class Recipe:
     prints: Mapping[str, str] = field(default_factory=dict)
 
     #: What two states must have in common to be added.
-    SHARED = ("lead_units", "thresholds", "op", "climatology")
+    SHARED = ("lead_units", "thresholds", "op", "levels", "base_rates", "climatology")
 
     def attrs(self) -> dict[str, str]:
         """Return the recipe as an attribute."""
@@ -76,9 +83,7 @@ class Recipe:
     def read(cls, attrs: Mapping[str, Any]) -> Recipe:
         """Read the recipe from attributes; an empty one where there is none."""
         found = json.loads(attrs.get(_KEY, "{}"))
-        for name in ("scores", "thresholds"):
-            found[name] = None if found.get(name) is None else tuple(found[name])
-        return cls(**found | {"scores": found["scores"] or ()})
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in found.items()})
 
     def rows(
         self, scores: Sequence[str | Score] | None, attrs: Mapping[str, Any]
@@ -100,7 +105,14 @@ class Recipe:
         limits = None
         if self.thresholds is not None:
             limits = Thresholds(tuple(self.thresholds), attrs.get("units"))
-        rows = rows_of(scores, limits, self.op, self.members)
+        given = Parameters(
+            thresholds=limits,
+            op=self.op,
+            members=self.members,
+            levels=self.levels,
+            reference=self.base_rates,
+        )
+        rows = rows_of(scores, given)
         kept = {*str(attrs["by"]).split()} & {*str(attrs["grid"]).split()}
         return of_cells(rows) if len(kept) == 2 else rows
 
@@ -114,6 +126,8 @@ class Recipe:
             "regions": self.regions,
             "thresholds": ", ".join(limits) or "none",
             "op": self.op,
+            "levels": ", ".join(f"{level:.9g}" for level in self.levels),
+            "base_rates": ", ".join(f"{rate:.9g}" for rate in self.base_rates or ()) or "none",
             "climatology": self.climatology,
         }
 

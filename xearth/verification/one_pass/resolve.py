@@ -11,18 +11,12 @@ from ..score import Score
 from ..scores.event_scores import CATEGORICAL
 from ..scores.parameters import Parameters
 from ..scores.table import SCORES, row
-from ..thresholds import Op, Thresholds
 from .index_scores import index_row, split_name
 
 __all__ = ["of_cells", "rows_of"]
 
 
-def rows_of(
-    scores: Sequence[str | Score] | str | Score,
-    limits: Thresholds | None,
-    op: Op = ">=",
-    members: int = 0,
-) -> tuple[Score, ...]:
+def rows_of(scores: Sequence[str | Score] | str | Score, given: Parameters) -> tuple[Score, ...]:
     """Return the rows of some scores.
 
     Parameters
@@ -31,11 +25,8 @@ def rows_of(
         Names of :data:`~xearth.verification.SCORES`; of scores of events and of their
         probabilities, with thresholds; of ranks, with the number of members; of any behind the
         name of a Nino box ("nino34_rmse"); or rows.
-    limits : Thresholds, optional
-        In the units of the forecast.
-    op : {">=", ">"}
-    members : int
-        Of the ensemble, 0 without one.
+    given : Parameters
+        Thresholds, operator, levels and size of the ensemble.
 
     Raises
     ------
@@ -43,7 +34,6 @@ def rows_of(
         An unknown name, a score twice, none at all, or one whose parameters are missing.
     """
     asked: list[str | Score] = [scores] if isinstance(scores, str | Score) else list(scores)
-    given = Parameters(thresholds=limits, op=op, members=members)
     found = tuple(score if isinstance(score, Score) else _row(score, given) for score in asked)
     names = [score.name for score in found]
     if not names or len(set(names)) < len(names):

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypedDict, Unpack
 
 import dask
 import xarray as xr
 
-from ...errors import ConfigError, TimeAxisError
+from ...errors import ConfigError, TimeAxisError, WarnOnce
 from ...units import compatible, is_difference
+from ..align import check_counting
 from ..kernels.sorting import Engine, compiled
 from ..leaks.leakage import guard
 from ..score import Score
+from ..scores.parameters import Parameters
 from ..statistics import Count
-from ..thresholds import Thresholds, read_thresholds
+from ..thresholds import Op, read_thresholds
 from .areas import Areas, areas_of, box_weights
 from .common import field_of, least_members, on_common_points
 from .groups import Groups, groups_of
@@ -39,8 +40,11 @@ Fields = xr.DataArray | xr.Dataset
 
 
 class Options(TypedDict, total=False):
-    """How the scores are worked out."""
+    """What scores are made of besides thresholds, and what works them out."""
 
+    op: Op
+    levels: float | Sequence[float]
+    base_rates: float | Sequence[float]
     engine: Engine
 
 
@@ -49,6 +53,10 @@ class Comparison(Options, total=False):
 
     confidence: float
     reference: Fields | Mapping[str, Fields]
+
+
+_OPTIONS = tuple(Options.__annotations__)
+_COMPARISON = ("confidence", "reference")
 
 
 def verify(
@@ -94,6 +102,14 @@ def verify(
         As :func:`xearth.climatology` gives it, for scores of anomalies of absolute values.
     thresholds : str, quantity, or sequence of such, optional
         Of events, with units: ``["1 mm/h", "5 mm/h"]``.
+    op : {">=", ">"}
+        An event is a value at or above its threshold (default), or above it.
+    levels : float or sequence of float
+        Probabilities of the central intervals of "interval_coverage" and "interval_width"; by
+        default 0.5.
+    base_rates : float or sequence of float
+        Of "brier_skill" and "rps_skill": probability of the event at each threshold, in ascending
+        order, from years that are not judged.
     confidence : float, optional
         For the interval of every score from a block bootstrap over the starts
         (:func:`~xearth.verification.intervals`): ``..._lower`` and ``..._upper``. What
@@ -126,6 +142,8 @@ def verify(
         Units do not convert, one is an anomaly and the other is not, or thresholds without.
     GridMismatchError
         Labels or shapes of the grids differ.
+    LeadError
+        Leads that count the period at the start as 1: see :func:`xearth.as_hindcast`.
     TimeAxisError
         Starts, leads or times of the truth repeat, or their step or calendar is not that of the
         forecast.
@@ -155,17 +173,17 @@ def verify(
     >>> skill.rmse.attrs["units"], skill.nino34_correlation.dims
     ('degC', ('lead',))
     """
-    _check_names("verify", comparison, ("confidence", "reference", "engine"))
+    _check_names("verify", comparison, (*_COMPARISON, *_OPTIONS))
     options: dict[str, Any] = {
         "by": by,
         "weights": weights,
         "regions": regions,
         "climatology": climatology,
         "thresholds": thresholds,
-        "engine": comparison.get("engine", "numpy"),
+        **{name: value for name, value in comparison.items() if name in _OPTIONS},
     }
     confidence, reference = comparison.get("confidence"), comparison.get("reference")
-    with _warnings_once():
+    with WarnOnce():
         if reference is not None:
             return _compared((forecast, truth), scores, _named(reference), confidence, options)
         state = accumulate(forecast, truth, scores, **options)
@@ -189,11 +207,11 @@ def _compared(
     if not references:
         raise ConfigError("reference={} names no forecast; expected one or more, or None.")
     forecast = field_of(fields[0], "forecast")
-    limits = _limits(options["thresholds"], forecast)
-    given = {_FORECAST: _with_least(forecast, scores, limits)}
+    parameters = _parameters(options["thresholds"], forecast, options)
+    given = {_FORECAST: _with_least(forecast, scores, parameters)}
     for name, other in references.items():
         field = field_of(other, f"reference {name!r}")
-        given[name] = _with_least(field, scores, limits)
+        given[name] = _with_least(field, scores, parameters)
     common = on_common_points(given, field_of(fields[1], "truth"))
     states = [accumulate(each, common.truth, scores, **options) for each in common.forecasts]
     parts, left_out = dask.compute([state.parts for state in states], common.left_out)
@@ -210,13 +228,14 @@ def _compared(
 
 
 def _with_least(
-    forecast: xr.DataArray, scores: Scores, limits: Thresholds | None
+    forecast: xr.DataArray, scores: Scores, parameters: Parameters
 ) -> tuple[xr.DataArray, int]:
     """Return a forecast, and how many of its members a point needs to count for all scores."""
+    check_counting(forecast)  # a reference is given the names of the forecast, which tell nothing
     forecast, axes = with_starts(forecast)
     _check_cases(forecast, (str(axes.init), str(axes.lead)))
     size = 0 if axes.member is None else forecast.sizes[axes.member]
-    return forecast, least_members(rows_of(scores, limits, members=size), size)
+    return forecast, least_members(rows_of(scores, replace(parameters, members=size)), size)
 
 
 def _along(found: list[xr.Dataset], labels: xr.Variable, scores: list[str]) -> xr.Dataset:
@@ -266,18 +285,18 @@ def accumulate(
     >>> state.parts["error.sum"].sel(lead=1).values.ravel().tolist()
     [0.0, -1.0, -2.0]
     """
-    _check_names("accumulate", options, ("engine",))
+    _check_names("accumulate", options, _OPTIONS)
     engine = options.get("engine", "numpy")
     compiled(engine)
     names = [by] if isinstance(by, str) else list(by)
-    with _warnings_once():
+    with WarnOnce():
         forecast, axes = with_starts(field_of(forecast, "forecast"))
         _check_cases(forecast, (str(axes.init), str(axes.lead)))
         truth = field_of(truth, "truth")
-        limits = _limits(thresholds, forecast)
+        given = _parameters(thresholds, forecast, options)
         pairs = matched(forecast, truth, climatology)
         members = pairs.forecast.shape[2] if pairs.is_ensemble else 0
-        rows = rows_of(scores, limits, members=members)
+        rows = rows_of(scores, replace(given, members=members))
         if "valid_time" in pairs.coords:
             guard(forecast, truth, climatology=climatology)
     _check(pairs, rows, climatology)
@@ -286,7 +305,10 @@ def accumulate(
     asked = [scores] if isinstance(scores, str | Score) else list(scores)
     recipe = Recipe(
         scores=tuple(score if isinstance(score, str) else None for score in asked),
-        thresholds=None if limits is None else limits.values,
+        thresholds=None if given.thresholds is None else given.thresholds.values,
+        op=given.op,
+        levels=given.levels,
+        base_rates=given.reference,
         members=members,
         weighting=of_weights(weights, areas),
         climatology=of_climatology(climatology, truth),
@@ -323,19 +345,14 @@ def _layout(
     return rows, areas, groups_of(cases, pairs.coords, pairs.names[:2])
 
 
-@contextmanager
-def _warnings_once() -> Iterator[None]:
-    """Issue each warning once, however many fields give rise to it."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        yield
-    found = {(w.category, str(w.message)): w for w in reversed(caught)}
-    for w in reversed(found.values()):
-        warnings.warn_explicit(w.message, w.category, w.filename, w.lineno)
-
-
-def _limits(thresholds: Any, forecast: xr.DataArray) -> Thresholds | None:
-    return None if thresholds is None else read_thresholds(thresholds, forecast)
+def _parameters(thresholds: Any, forecast: xr.DataArray, options: Mapping[str, Any]) -> Parameters:
+    """Return what scores are made of, but for the number of members."""
+    return Parameters(
+        thresholds=None if thresholds is None else read_thresholds(thresholds, forecast),
+        op=options.get("op", ">="),
+        levels=options.get("levels", (0.5,)),
+        reference=options.get("base_rates"),
+    )
 
 
 def _check_cases(forecast: xr.DataArray, names: tuple[str, str]) -> None:

@@ -47,6 +47,26 @@ PARAMETRIZED: Mapping[str, Factory] = MappingProxyType(
 )
 
 
+_FIELDS = "whole fields, which chunks in space would cut"
+_SERIES = "all values of a series at once"
+_PARAMETERS = "a distribution given by its parameters or quantiles, not by members"
+#: Scores that are functions and no rows of one pass, with what they need.
+FUNCTIONS: Mapping[str, str] = MappingProxyType(
+    {
+        "fss": _FIELDS,
+        "neighborhood_contingency": _FIELDS,
+        "energy_score": _FIELDS,
+        "variogram_score": _FIELDS,
+        "rank_correlation": _SERIES,
+        "crps_distribution": _PARAMETERS,
+        "crps_quadrature": _PARAMETERS,
+        "crps_quantile": _PARAMETERS,
+        "quantile_score": _PARAMETERS,
+        "log_score": _PARAMETERS,
+    }
+)
+
+
 def names() -> tuple[str, ...]:
     """Return the names of all scores.
 
@@ -87,6 +107,13 @@ def row(name: str, parameters: Parameters | None = None) -> Score:
         return SCORES[name]
     if name in PARAMETRIZED:
         return PARAMETRIZED[name](replace(parameters or Parameters(), score=name))
+    if name in FUNCTIONS:
+        room = __name__.partition(".scores")[0]
+        raise ConfigError(
+            f"score {name!r} is none of one pass over any chunks: it needs {FUNCTIONS[name]}. Use "
+            f"the function {room}.{name}, with the truth of each start and lead: "
+            "xearth.observations_at(forecast, obs)."
+        )
     # "crps" is no score: its estimators have names
     same = [known for known in names() if known.startswith(f"{name}_")]
     close = same or get_close_matches(name, names(), n=1)
