@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import sys
 import warnings
+from contextvars import ContextVar
+from types import TracebackType
 
 __all__ = [
     "AxisError",
@@ -32,6 +34,7 @@ __all__ = [
     "TrainingError",
     "UnitsError",
     "UnitsWarning",
+    "WarnOnce",
     "XearthError",
     "XearthWarning",
     "warn",
@@ -122,8 +125,43 @@ class UnitsWarning(XearthWarning):
     """Units were absent or converted in a way the user should know of."""
 
 
+#: Warnings that are held back, each once, in their order.
+_held: ContextVar[dict[tuple[str, type[XearthWarning]], None] | None] = ContextVar(
+    "held", default=None
+)
+
+
+class WarnOnce:
+    """Hold back the warnings of xearth in a block; issue each once when it ends without an error.
+
+    Only those of the thread that is in the block: filters of :mod:`warnings`, which all threads
+    share, are not touched. A block within another one leaves its warnings to that.
+    """
+
+    def __enter__(self) -> None:
+        self._token = _held.set({}) if _held.get() is None else None
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        held = _held.get()
+        if self._token is None or held is None:
+            return
+        _held.reset(self._token)
+        if kind is None:
+            for message, category in held:
+                warn(message, category)
+
+
 def warn(message: str, category: type[XearthWarning]) -> None:
     """Warn the line outside xearth that led here, so that Python shows each line once."""
+    held = _held.get()
+    if held is not None:
+        held[message, category] = None
+        return
     level, frame = 1, sys._getframe(0)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("xearth."):
         level, frame = level + 1, frame.f_back

@@ -30,7 +30,7 @@ from .calendars import DAY, SECONDS, Calendar
 from .forecast_coords import LEAD_ATTRS, lead_counts, valid_time
 from .timeaxis import MONTHS, TimeAxis
 
-__all__ = ["COUNTINGS", "Counting", "Leads", "read_leads"]
+__all__ = ["COUNTINGS", "Counting", "Leads", "counts_from_one", "read_leads"]
 
 Counting = Literal["elapsed", "ordinal", "midpoint"]
 
@@ -232,11 +232,22 @@ def _can(lead: xr.DataArray, counting: Counting) -> bool:
     return whole and bool((_numbers(lead) > 0.5).all()) if counting == "ordinal" else True
 
 
-def _likely(lead: xr.DataArray) -> list[Counting]:
-    """Return the countings that fit the labels and the words, the likeliest first."""
+def counts_from_one(lead: xr.DataArray) -> bool:
+    """Tell whether name or text say that a lead counts the period at the start as 1.
+
+    Examples
+    --------
+    >>> counts_from_one(xr.DataArray([1, 2], dims="lead", name="forecastMonth"))
+    True
+    """
     words = " ".join(str(lead.attrs.get(k, "")) for k in ("long_name", "description", "comment"))
     ordinal = ORDINAL_NAMES.fullmatch(str(lead.name)) or _ORDINAL_TEXT.search(words)
-    if ordinal and _can(lead, "ordinal"):
+    return bool(ordinal) and _can(lead, "ordinal")
+
+
+def _likely(lead: xr.DataArray) -> list[Counting]:
+    """Return the countings that fit the labels and the words, the likeliest first."""
+    if counts_from_one(lead):
         return ["ordinal"]
     return ["midpoint"] if _can(lead, "midpoint") else ["elapsed"]
 

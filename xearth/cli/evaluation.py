@@ -68,7 +68,7 @@ def verify(arguments: argparse.Namespace) -> None:
         weights="area" if arguments.weights == "area" else None,
         regions=None if arguments.region is None else REGIONS[arguments.region],
         climatology=None if base is None else climatology(truth, base=base),
-        thresholds=arguments.threshold,
+        thresholds=arguments.threshold, op=arguments.op, levels=arguments.levels,
     )  # fmt: skip
     panels = [] if plot is None else drawable(scores)
     scores = scores.compute()

@@ -343,15 +343,27 @@ def _add_verify(command: argparse.ArgumentParser) -> None:
         help="years of the observations that make the climatology, for acc of absolute values; "
         "take them from before the judged years",
     )  # fmt: skip
-    command.add_argument(
-        "--threshold", action="append", metavar="'5 mm/h'",
-        help="of events, with a unit, for csi, pod ...; may be given several times",
-    )  # fmt: skip
+    _add_events(command)
     command.add_argument(
         "--output", "-o", type=Path, metavar="PATH", help="write the scores: .nc or .zarr"
     )
     command.add_argument("--plot", type=Path, metavar="PATH",
         help="draw the scores by lead, or by month and lead",
+    )  # fmt: skip
+
+
+def _add_events(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--threshold", action="append", metavar="'5 mm/h'",
+        help="of events, with a unit, for csi, pod ...; may be given several times",
+    )  # fmt: skip
+    command.add_argument(
+        "--op", choices=(">=", ">"), default=">=",
+        help="an event is a value at or above its threshold, or above it (default: %(default)s)",
+    )  # fmt: skip
+    command.add_argument(
+        "--levels", type=fractions, default=[0.5], metavar="P,P",
+        help="of the central intervals of interval_coverage and interval_width (default: 0.5)",
     )  # fmt: skip
 
 
@@ -370,6 +382,22 @@ def names(text: str) -> list[str]:
     if twice:
         raise argparse.ArgumentTypeError(f"expected each name once, found {', '.join(twice)} twice")
     return found
+
+
+def fractions(text: str) -> list[float]:
+    """Return "0.5,0.9" as numbers, or tell argparse what is wrong.
+
+    Examples
+    --------
+    >>> fractions("0.5,0.9")
+    [0.5, 0.9]
+    """
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected numbers between commas, such as 0.5,0.9; found {text!r}"
+        ) from None
 
 
 def starts(text: str) -> slice | str:

@@ -157,6 +157,38 @@ def test_verify_events_and_water(rain, capsys):
     assert len(out.splitlines()) == 1 + 2 * 2
 
 
+@pytest.mark.filterwarnings("ignore::xearth.errors.LeakageWarning")
+def test_operator_and_levels(tmp_path, capsys):
+    time = pd.date_range("2001-01-01", periods=20, freq="D")
+    rng = np.random.default_rng(0)
+    truth = xr.DataArray(rng.integers(0, 3, 20) * 1.0, {"time": time}, ("time",), "t")
+    truth.attrs["units"] = "m"
+    coords = {"init": time[:12], "lead": ("lead", [1, 2], {"units": "days"}), "member": range(9)}
+    values = rng.integers(0, 3, (12, 2, 9)) * 1.0
+    forecast = xr.DataArray(values, coords, ("init", "lead", "member"), "t", {"units": "m"})
+    for name, field in {"fc": forecast, "obs": truth}.items():
+        field.to_netcdf(tmp_path / f"{name}.nc")
+    status, _, err = run(
+        capsys, "verify", tmp_path / "fc.nc", tmp_path / "obs.nc", "--weights", "none", "--scores",
+        "brier,interval_width", "--threshold", "1 m", "--op", ">", "--levels", "0.2,0.8",
+        "-o", tmp_path / "scores.nc",
+    )  # fmt: skip
+    assert status == 0, err
+    options = {"thresholds": "1 m", "weights": None}
+    expected = verify(
+        forecast, truth, ["brier", "interval_width"], op=">", levels=[0.2, 0.8], **options
+    )
+    found = xr.load_dataset(tmp_path / "scores.nc")
+    for name in ("brier", "interval_width"):
+        np.testing.assert_allclose(found[name].transpose(*expected[name].dims), expected[name])
+    other = verify(forecast, truth, "brier", **options).brier
+    assert float(abs(expected.brier - other).max()) > 0
+    for option, value in {"--op": "<", "--levels": "a,b"}.items():
+        with pytest.raises(SystemExit):
+            main(["verify", "fc.nc", "obs.nc", option, value])
+        assert f"argument {option}" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("argv", "words"),
     [

@@ -8,11 +8,14 @@ import pandas as pd
 import pytest
 import xarray as xr
 
+from xearth.cf.conventions import as_hindcast
 from xearth.cf.forecast_coords import forecast_coords
 from xearth.cf.timeaxis import TimeAxis
 from xearth.data.sources import samples
 from xearth.errors import (
+    AxisError,
     ConfigError,
+    LeadError,
     MissingDataError,
     TimeAxisError,
     UnitsError,
@@ -202,7 +205,7 @@ def test_only_pairs_with_a_truth_count(index):
     fc = Persistence.fit(index, horizon=6).forecast(index, init=slice("2019-01", "2020-12"))
     table = verify(fc, index, ["bias"])
     assert table.n.values.tolist() == [23, 22, 21, 20, 19, 18]
-    with pytest.raises(MissingDataError, match="valid times"):
+    with pytest.raises(MissingDataError, match=r"valid times.*read as 1 to 6 months.*as_hindcast"):
         verify(fc, index.sel(time=slice("1990", "1995")))
 
 
@@ -237,9 +240,10 @@ def test_months_and_days_do_not_match(index, hindcast):
     time = pd.date_range("1985-01-01", "1996-01-01")
     coords = {"time": ("time", time, {"standard_name": "time"})}
     daily = xr.DataArray(np.zeros(time.size), coords, ("time",), "x")
-    with pytest.raises(TimeAxisError, match="step 1 day, but the leads count months"):
+    unit = r"'lead' in 'months' are read as 1 to 6 months.*xearth\.open_hindcast.*as_hindcast"
+    with pytest.raises(TimeAxisError, match=f"step 1 day, but the leads count months.*{unit}"):
         observations_at(hindcast, daily)
-    with pytest.raises(TimeAxisError, match="step 1 month, but the leads count fixed"):
+    with pytest.raises(TimeAxisError, match=r"step 1 month, but the leads count fixed.*3 days"):
         observations_at(hindcast_of(time.values[:3]), index)
 
 
@@ -272,3 +276,55 @@ def test_a_month_is_not_scored_as_a_mean_unawares(index, hindcast):
     assert fc.attrs["target"] == "trailing mean over 3 steps"
     verify(fc, smooth)
     verify(running_mean(hindcast, history=index), smooth)
+
+
+@pytest.fixture
+def ordinal(hindcast):
+    """The same hindcast as C3S labels it: forecastMonth 2 is the month after that of the start."""
+    labels = hindcast.lead.values + 1
+    attrs = {"units": "months", "standard_name": "forecast_period"}
+    bare = hindcast.drop_vars(["lead", "valid_time"]).rename(lead="forecastMonth")
+    return bare.assign_coords(forecastMonth=("forecastMonth", labels, attrs))
+
+
+def test_months_counted_from_one_are_no_elapsed_months(index, hindcast, ordinal):
+    text = r"'forecastMonth' count the period at the start as 1.*open_hindcast.*as_hindcast"
+    at_cases = observations_at(hindcast, index).drop_vars(["lead", "valid_time"])
+    at_cases = at_cases.rename(lead="forecastMonth").assign_coords(
+        forecastMonth=ordinal.forecastMonth
+    )
+    for call in (
+        lambda: verify(ordinal, index),
+        lambda: verify(ordinal, at_cases),
+        lambda: verify(hindcast, index, reference=ordinal),
+        lambda: verify(ordinal.isel(init=[0]), index),
+        lambda: observations_at(ordinal, index),
+        lambda: observations_at(ordinal.isel(init=0), index),
+    ):
+        with pytest.raises(LeadError, match=text):
+            call()
+    told = verify(as_hindcast(ordinal), index, ["rmse", "bias"])
+    expected = verify(hindcast, index, ["rmse", "bias"])
+    assert told.lead.equals(expected.lead)
+    np.testing.assert_array_equal(told.rmse, expected.rmse)
+    said = ordinal.rename(forecastMonth="lead")
+    said.lead.attrs["long_name"] = "lead, 1 = month of the start"
+    with pytest.raises(LeadError, match="'lead' count"):
+        verify(said, index)
+
+
+def test_valid_times_tell_what_a_label_does_not(index, hindcast, ordinal):
+    valid = (("init", "forecastMonth"), hindcast.valid_time.values, hindcast.valid_time.attrs)
+    found = verify(ordinal.assign_coords(valid_time=valid), index)
+    np.testing.assert_array_equal(found.rmse, verify(hindcast, index).rmse)
+
+
+def test_members_under_a_name_of_their_own(index, hindcast):
+    nmme = hindcast.drop_vars("member").rename(member="M")
+    with pytest.raises(AxisError, match=r"xearth\.as_hindcast\(da, member='M'\)"):
+        verify(nmme, index, "crps_fair")
+    found = verify(as_hindcast(nmme, member="M"), index, "crps_fair")
+    np.testing.assert_array_equal(found.crps_fair, verify(hindcast, index, "crps_fair").crps_fair)
+    with pytest.raises(AxisError) as refused:
+        verify(hindcast.expand_dims(plev=[1.0, 2.0]), index)
+    assert "as_hindcast" not in str(refused.value)

@@ -70,6 +70,19 @@ def test_parts_of_a_grid_do_not_add(pair) -> None:
         south + north
 
 
+def test_other_operators_levels_and_rates(pair) -> None:
+    scores, limits = ["csi", "interval_width", "brier_skill"], ["0 K", "1 K"]
+    given = {"thresholds": limits, "op": ">", "levels": [0.2, 0.6], "base_rates": [0.5, 0.25]}
+    first, second = halves(pair, scores, **given)
+    expected = verify(*pair, scores, **given)
+    xr.testing.assert_allclose(finish(first + second), expected)
+    back = State.from_dataset(first.to_dataset())
+    xr.testing.assert_allclose(finish(back + second), expected)
+    for name, other in {"op": ">=", "levels": [0.2, 0.5], "base_rates": [0.5, 0.5]}.items():
+        with pytest.raises(ConfigError, match=name):
+            first + halves(pair, scores, **(given | {name: other}))[1]
+
+
 def test_other_weights_regions_and_leads(pair) -> None:
     f, o = pair
     mask = xr.DataArray([1.0, 1.0, 0.0, 0.0], dims="lat")
@@ -161,12 +174,15 @@ def test_results_of_one_protocol_combine(pair) -> None:
         "regions": "none",
         "thresholds": "0 K, 1 K",
         "op": ">=",
+        "levels": "0.5",
+        "base_rates": "none",
         "climatology": "none",
     }
     base = xr.zeros_like(o.isel(time=0, drop=True)).expand_dims(month=range(1, 13))
     base = base.assign_attrs(KELVIN)
     others = {
         "thresholds": {"thresholds": "0 K"},
+        "op": {"op": ">"},
         "by": {"by": ["lead", "season"]},
         "weighting": {"weights": None},
         "given weights": {"weights": xr.DataArray([1.0, 1.0, 0.0, 0.0], dims="lat")},

@@ -7,7 +7,7 @@ import pint
 import pytest
 import xarray as xr
 
-from xearth.errors import ConfigError, UnitsError, UnitsWarning
+from xearth.errors import ConfigError, UnitsError, UnitsWarning, XearthWarning
 from xearth.units import Q
 from xearth.verification.thresholds import Thresholds, check_op, read_thresholds
 
@@ -92,3 +92,38 @@ def test_label_and_operator():
     assert [check_op(op) for op in (">=", ">")] == [">=", ">"]
     with pytest.raises(ConfigError, match="'>='"):
         check_op("<")
+
+
+@pytest.mark.parametrize(
+    "attrs",
+    [
+        {"units_metadata": "temperature: difference"},
+        {"standard_name": "surface_temperature_anomaly"},
+        {"long_name": "monthly SST Anomalies"},
+    ],
+)
+def test_thresholds_of_anomalies_are_differences(attrs):
+    assert read_thresholds(["1 degC", "-1.8 degF"], data("K", **attrs)).values == (-1.0, 1.0)
+    for temperature in ("300 K", "-273.15 degC", "200 degF"):
+        with pytest.raises(UnitsError, match=r"is an anomaly.*'1 K'.*on_scale"):
+            read_thresholds(temperature, data("degC", **attrs))
+    with pytest.warns(XearthWarning, match=r"read as a difference, 27 K.*write '27 K'"):
+        assert read_thresholds("27 degC", data("K", **attrs)).values == (27.0,)
+    assert read_thresholds("27 K", data("degC", **attrs)).values == (27.0,)
+
+
+def test_a_name_alone_can_be_overruled():
+    marked = data("K", long_name="anomaly of another day", units_metadata="temperature: on_scale")
+    assert read_thresholds("27 degC", marked).values == (300.15,)
+
+
+def test_a_difference_is_no_threshold_of_temperatures():
+    with pytest.raises(UnitsError, match=r"-272\.65 degC.*temperature: difference"):
+        read_thresholds("0.5 K", data("degC"))
+    assert read_thresholds("300 K", data("degC")).values == (26.85,)
+    assert read_thresholds("0.5 K", data("K")).values == (0.5,)  # no conversion, nothing told
+
+
+def test_other_anomalies_have_thresholds_in_their_units():
+    rain = data("mm day-1", long_name="precipitation anomaly")
+    assert read_thresholds("240 mm/h", rain).values == (5760.0,)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 
 import numpy as np
@@ -10,6 +11,7 @@ import xarray as xr
 
 from xearth.errors import ConfigError, LeakageWarning, TimeAxisError, UnitsWarning
 from xearth.testing.assertions import raise_if_dask_computes
+from xearth.verification.one_pass import verify as module
 from xearth.verification.one_pass.intervals import intervals
 from xearth.verification.one_pass.verify import accumulate, verify
 
@@ -113,3 +115,49 @@ def test_each_warning_comes_once() -> None:
     said = [str(w.message) for w in caught if issubclass(w.category, UnitsWarning)]
     assert len(said) == 1
     assert caught[0].filename == __file__
+
+
+def test_filters_of_other_threads_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two threads verify at once, and the one that came first is done first."""
+    forecast, truth = make(8)
+    forecast.attrs["xearth_training_period"] = "2000-01/2000-06"
+    second_is_in, first_is_done = threading.Event(), threading.Event()
+    inside = module.matched
+
+    def waits(*fields):
+        if threading.current_thread().name == "first":
+            assert second_is_in.wait(20)
+        else:
+            second_is_in.set()
+            assert first_is_done.wait(20)
+        return inside(*fields)
+
+    def work():
+        verify(forecast, truth)
+        first_is_done.set()
+
+    monkeypatch.setattr(module, "matched", waits)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        before = list(warnings.filters), warnings._showwarnmsg_impl
+        threads = [threading.Thread(target=work, name=name) for name in ("first", "second")]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert (list(warnings.filters), warnings._showwarnmsg_impl) == before
+    said = [str(w.message) for w in caught if issubclass(w.category, LeakageWarning)]
+    assert said
+    assert sorted(said) == sorted([*set(said)] * 2)
+
+
+def test_an_error_is_not_followed_by_warnings() -> None:
+    forecast, truth = make(8)
+    forecast.attrs["xearth_training_period"] = "2000-01/2000-06"
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with pytest.raises(ConfigError, match="members"):
+            verify(forecast, truth, "crps_fair")
+        assert not caught
+        verify(forecast, truth)
+    assert caught
