@@ -179,8 +179,8 @@ def test_operator_and_levels(tmp_path, capsys):
         forecast, truth, ["brier", "interval_width"], op=">", levels=[0.2, 0.8], **options
     )
     found = xr.load_dataset(tmp_path / "scores.nc")
-    for name in ("brier", "interval_width"):
-        np.testing.assert_allclose(found[name].transpose(*expected[name].dims), expected[name])
+    for name, last in {"brier": "threshold", "interval_width": "level"}.items():
+        np.testing.assert_allclose(found[name].transpose(..., last), expected[name])
     other = verify(forecast, truth, "brier", **options).brier
     assert float(abs(expected.brier - other).max()) > 0
     for option, value in {"--op": "<", "--levels": "a,b"}.items():
