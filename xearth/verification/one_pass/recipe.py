@@ -82,8 +82,9 @@ class Recipe:
     @classmethod
     def read(cls, attrs: Mapping[str, Any]) -> Recipe:
         """Read the recipe from attributes; an empty one where there is none."""
-        found = json.loads(attrs.get(_KEY, "{}"))
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in found.items()})
+        stored: dict[str, Any] = json.loads(attrs.get(_KEY, "{}"))
+        found: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
+        return cls(**found)
 
     def rows(
         self, scores: Sequence[str | Score] | None, attrs: Mapping[str, Any]
