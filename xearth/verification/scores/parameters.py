@@ -95,8 +95,8 @@ class Parameters:
         number = len(limits.values)
         if self.reference is None or len(self.reference) != number:
             raise ConfigError(
-                f"score {self.score!r} needs the probability of the event at each of the {number} "
-                f"thresholds {limits.values}, from years that are not judged; found "
+                f"score {self.score!r} needs the probabilities of the event, one for each of the "
+                f"{number} thresholds {limits.values}, from years that are not judged; found "
                 f"{self.reference}. Give verify(..., base_rates=[...])."
             )
         found = np.asarray(self.reference, dtype=np.float64)
