@@ -15,6 +15,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 if TYPE_CHECKING:
+    from .baselines.common import BaselineConfig
     from .config import EarthformerConfig
 
 __all__ = ["Description", "Part", "describe"]
@@ -73,11 +74,12 @@ class Description:
         return "\n".join([f"{'part':22}{'parameters':>14}{'GMAC':>12}{'GFLOP':>12}", *rows])
 
 
-def _inputs(config: EarthformerConfig) -> list[torch.Tensor]:
+def _inputs(config: EarthformerConfig | BaselineConfig) -> list[torch.Tensor]:
     shapes = [config.input_shape]
-    if config.auxiliary is not None:
+    auxiliary = getattr(config, "auxiliary", None)
+    if auxiliary is not None:
         frames = (config.input_shape[0], config.target_shape[0])
-        shapes += [(T, *config.input_shape[1:3], config.auxiliary.channels) for T in frames]
+        shapes += [(T, *config.input_shape[1:3], auxiliary.channels) for T in frames]
     return [torch.empty(1, *shape, device="meta") for shape in shapes]
 
 
@@ -92,7 +94,7 @@ def _own(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-def describe(config: EarthformerConfig) -> Description:
+def describe(config: EarthformerConfig | BaselineConfig) -> Description:
     """Count parameters and operations of the network of a configuration.
 
     Examples
@@ -119,7 +121,7 @@ def describe(config: EarthformerConfig) -> Description:
         flops = sum(counts.get(f"{root}.{name}", {}).values())
         parts.append(Part(name, _own(module), flops))
     loose = sum(p.numel() for p in network.parameters(recurse=False))
-    rest = sum(counts[root].values()) - sum(part.flops for part in parts)
+    rest = sum(counts.get(root, {}).values()) - sum(part.flops for part in parts)
     if loose or rest:
         parts.append(Part("other", loose, rest))
     return Description(tuple(parts))
