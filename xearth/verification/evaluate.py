@@ -58,14 +58,16 @@ def evaluate(
         A row of one of the tables.
     forecast, obs : DataArray
         Forecast and truth; the truth is converted to the units of the forecast and may lack
-        dimensions of the forecast. Dask arrays stay lazy.
+        dimensions of the forecast. Dask arrays stay lazy: the forecast is read as it is chunked,
+        along members too, and the truth is brought to its chunks.
     dim : name or names, optional
         What the score is taken over; by default all dimensions but the member's, ``()`` for
         none.
     weights : DataArray, optional
         On dimensions that are reduced, such as the area of the cells.
     climatology : DataArray, optional
-        What anomalies are taken from, like ``obs``; without it both are anomalies already.
+        What anomalies are taken from, like ``obs``; without it both are anomalies already. A
+        point at which it is missing does not count.
     member : str, optional
         Name of the member dimension; without it the forecast is taken as single forecasts.
 
@@ -82,7 +84,7 @@ def evaluate(
     ConfigError
         Fewer members than the score is defined for, negative or infinite weights.
     DataTypeError, GridMismatchError, UnitsError
-        As :func:`~xearth.verification.pairs.same_terms`.
+        As :func:`~xearth.verification.pairs.same_terms`; weights with other labels.
 
     Warns
     -----
@@ -160,14 +162,15 @@ class _Layout:
                 dtype=np.float64,
                 meta=np.empty((0,) * len(points)),
             )
-        own = dict(enumerate(map(len, self.score.coords.values()), len(axes)))
+        labels = self.score.coords.values()
+        extra = {len(axes) + k: len(label) for k, label in enumerate(labels)}
         return da.blockwise(
             self.finished,
-            [*kept, *own],
+            [*kept, *extra],
             states,
             kept,
-            new_axes=own,
-            meta=np.empty((0,) * (len(kept) + len(own))),
+            new_axes=extra,
+            meta=np.empty((0,) * (len(kept) + len(extra))),
         )
 
     def observed(self, forecast: Array | list[Array], *others: Array) -> ByArea:
@@ -200,7 +203,7 @@ class _Layout:
         states = _observed(self.work, members, [truth, *base], weights.reshape(1, cells, 1))
         return {
             "": {
-                name: {part: v.reshape(*shape, *v.shape[3:]) for part, v in parts.items()}
+                name: {part: v.reshape((*shape, *v.shape[3:])) for part, v in parts.items()}
                 for name, parts in states.items()
             }
         }
@@ -212,10 +215,10 @@ class _Layout:
         for statistic in self.score.statistics:
             parts = state[""][statistic.name]
             shape = next(iter(parts.values())).shape[:kept]
-            flat = {k: v.reshape(prod(shape), *v.shape[kept:]) for k, v in parts.items()}
+            flat = {k: v.reshape((prod(shape), *v.shape[kept:])) for k, v in parts.items()}
             found[statistic.name] = statistic.result(flat)
         value = np.asarray(self.score.finish(found), dtype=np.float64)
-        return value.reshape(*shape, *value.shape[1:])
+        return value.reshape((*shape, *value.shape[1:]))
 
 
 @dataclass(frozen=True, eq=False)
