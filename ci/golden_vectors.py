@@ -506,6 +506,12 @@ def _verification(folder: Path, index: Mapping[str, Any]) -> Iterator[Result]:
     yield from verification(folder, index)
 
 
+def _baselines(folder: Path, index: Mapping[str, Any]) -> Iterator[Result]:
+    from golden_baselines import baselines
+
+    yield from baselines(folder, index)
+
+
 # Index file -> how its cases run. An index that is not here is a group of a later version.
 RUNNERS: dict[str, Runner] = {
     "index_layers.json": _layers,
@@ -515,15 +521,19 @@ RUNNERS: dict[str, Runner] = {
     "enso_and_data.json": _enso,
 }
 
-# Several groups call their index "index.json": what is in it tells them apart.
+# Several groups call their index "index.json": what is in it tells them apart, a key or, for
+# the baselines, what each record has.
 BY_CONTENT: dict[str, Runner] = {"cases": _prediff, "metrics": _verification}
+BASELINE = {"model", "kwargs", "file"}
 
 
 def _runner(path: Path) -> Runner | None:
-    if path.name == "index.json":
-        keys = json.loads(path.read_text())
-        return next((run for key, run in BY_CONTENT.items() if key in keys), None)
-    return RUNNERS.get(path.name)
+    if path.name != "index.json":
+        return RUNNERS.get(path.name)
+    index = json.loads(path.read_text())
+    if index and all(isinstance(r, Mapping) and set(r) >= BASELINE for r in index.values()):
+        return _baselines
+    return next((run for key, run in BY_CONTENT.items() if key in index), None)
 
 
 @dataclass(frozen=True)
