@@ -221,7 +221,7 @@ class FittedGuess:
         return flat - self.expand((flat * self.weight) @ self.eofs.T)
 
     def __call__(self, x: np.ndarray, season: np.ndarray) -> np.ndarray:
-        """Return the guess (N, L, H, W, C), float32, normalized.
+        """Return the guess (N, L, H, W, C), normalized; float64 of float64, else float32.
 
         Parameters
         ----------
@@ -232,7 +232,8 @@ class FittedGuess:
         """
         p = np.einsum("nf,lfk->nlk", self.features(x, season), self.coefficients)
         fields = self.expand(p) + self.damping * self.remainder(x[:, -1])[:, None]
-        return fields.reshape(len(x), len(self.damping), *x.shape[2:]).astype(np.float32)
+        shaped = fields.reshape(len(x), len(self.damping), *x.shape[2:])
+        return shaped.astype(np.result_type(x.dtype, np.float32))
 
     def spread(self, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
         """Return factors (1, L, H, W, C, R) and unit (1, L, H, W, C), float32."""

@@ -159,3 +159,12 @@ def test_windows_that_all_overlap_are_refused_before_training():
     x, y, season = windows(oscillation(steps=16)[0])
     with pytest.raises(ConfigError, match="overlap"):
         LinearGuess(components=1, lags=(0,), blocks=2).fit(x, y, season=season, area=AREA)
+
+
+def test_the_guess_is_as_exact_as_the_history():
+    x, y, season = windows(oscillation()[0])
+    guess, _ = LinearGuess(components=2, lags=(0, 2)).fit(x, y, season=season, area=AREA)
+    exact = guess(x.astype(np.float64), season)
+    assert exact.dtype == np.float64
+    assert guess(x.astype(np.float32), season).dtype == np.float32
+    np.testing.assert_allclose(guess(x.astype(np.float32), season), exact, atol=1e-5)
