@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from golden_icar import KEYS, icar
 from golden_vectors import Result, relative_error
 
 from xearth.verification.protocols.crps_protocols import CRPS_PROTOCOLS
@@ -157,7 +158,7 @@ def _sevir_case(
 
 
 def enso(folder: Path, index: Mapping[str, Any]) -> Iterator[Result]:
-    """Run the ENSO scores; tables of windows and sample counts are data, tested elsewhere."""
+    """Run the ENSO scores, and its series, windows and numbers of samples."""
     path = folder / "enso_score.npz"
     if "enso" not in index or not path.is_file():
         yield Result("enso_score", note="no scores: no file enso_score.npz", failed=True)
@@ -166,8 +167,9 @@ def enso(folder: Path, index: Mapping[str, Any]) -> Iterator[Result]:
         arrays = {key: stored[key] for key in stored.files}
     for name, run in _ENSO.items():
         yield guarded(f"enso/{name}", lambda r=run: r(arrays, index["enso"]))
+    yield from icar(index)
     for name in [*index.keys() - {"enso"}, *(path.stem for path in folder.glob("*.npz"))]:
-        if name not in ("enso_score", "sevir_skill"):
+        if name not in ("enso_score", "sevir_skill", "windows_args", *KEYS):
             yield Result(name, skipped=True, note="data sets and their windows")
 
 

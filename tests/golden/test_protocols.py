@@ -38,8 +38,13 @@ def test_enso_scores():
     found = {r.case: r for r in golden_protocols.enso(SAMPLE, index)}
     exact = {"enso/12 leads", "enso/24 leads", "enso/weights", "enso/fields of 26 months"}
     exact.add("enso/fields of 14 months")
-    assert {case for case, r in found.items() if r.ok} == exact | {"enso/box and smoothing"}
+    whole = {case for case, r in found.items() if case[:5] != "enso/" and not r.skipped}
+    assert {case for case, r in found.items() if r.skipped} == {"windows/(40, 2, 4, 12, 4, 7)"}
+    assert len(whole) == 10
+    assert all(r.ok for r in found.values())
+    assert set(found) > exact | whole | {"enso/box and smoothing"}
     assert all(found[case].output < golden_protocols.RATIO for case in exact)
+    assert all(found[case].output == 0 for case in whole)
 
 
 def test_groups_are_found_by_their_files():

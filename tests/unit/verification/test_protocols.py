@@ -281,6 +281,43 @@ def test_icar_by_brute_force(sst):
     assert (found.n == 48).all()
 
 
+def test_mse_of_fields_is_that_of_the_scaled_cells(sst):
+    f, o = (x.copy() for x in sst)
+    o[3, 2, :4] = np.nan
+    found = protocol("icar_enso").score(f, o)
+    low, high = -16.549121856689453, 10.198975563049316
+    p, t = ((x.values.astype(float) - low) / (high - low) for x in (f, o))
+    assert found.mse.item() == pytest.approx(np.nanmean((p - t) ** 2), rel=1e-12)
+    assert found.mse.attrs["units"] == "1"
+    fahrenheit = [(x * 1.8).assign_attrs(x.attrs | {"units": "degF"}) for x in (f, o)]
+    for x in fahrenheit:
+        x.attrs["units_metadata"] = "temperature: difference"
+    assert protocol("icar_enso").score(*fahrenheit).mse.item() == pytest.approx(found.mse.item())
+    index = [x.isel(lat=11, lon=24, drop=True) for x in (f, o)]
+    assert "mse" not in protocol("icar_enso").score(*index)  # no fields
+    assert "mse" not in protocol("nino34").score(*(x.isel(lat=slice(10, 13)) for x in (f, o)))
+    with pytest.raises(ProtocolError, match="span must be a positive"):
+        replace(INDEX_PROTOCOLS["icar_enso"], span=0.0)
+
+
+def test_labels_of_the_archive_are_the_truth_as_they_are(sst):
+    """A truth of forward means, in time, scores as the months it was made of."""
+    months = pd.date_range("1980-01", periods=80, freq="MS")
+    record = np.random.default_rng(7).standard_normal(80).cumsum()
+    attrs = {"units": "K"}
+    truth = xr.DataArray(record, {"time": months}, "time", name="nino34", attrs=attrs)
+    mean = np.convolve(record, np.ones(3) / 3, "valid")
+    label = xr.DataArray(np.append(mean, [np.nan, np.nan]), {"time": months}, "time", name="nino")
+    label.attrs = attrs | {"target": "forward mean over 3 steps"}
+    f, own = sst[0], protocol("icar_enso")
+    a, b = own.score(f, truth), own.score(f, label)
+    np.testing.assert_allclose(a.correlation, b.correlation, rtol=1e-12)
+    np.testing.assert_allclose(a.rmse, b.rmse, rtol=1e-12)
+    assert a.n.values.tolist() == b.n.values.tolist()
+    with pytest.raises(ProtocolError, match="holds means already"):
+        protocol("nino34").score(f.isel(lat=slice(10, 13), lon=slice(18, 31)), label)
+
+
 def test_epsilon_is_in_the_denominator(sst):
     small = [x * 1e-3 for x in sst]
     for x in small:

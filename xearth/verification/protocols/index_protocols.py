@@ -8,12 +8,13 @@ from their means over the starts, L leads, and :math:`\epsilon` of the protocol,
           \textrm{C-Nino3.4-WM} = \frac1L \sum_l a_l \ln(l) \, r_l,
 
 :math:`a` = 1.5 for the leads 1-4, 2 for 5-11, 3 for 12-18 and 4 beyond. The published tables have
-L = 12, where perfect forecasts have C-Nino3.4-WM 3.406, not 1.
+L = 12, where perfect forecasts have C-Nino3.4-WM 3.406, not 1. Their MSE is that of the fields, of
+all cells, months and starts alike, each value divided by the range of the training data.
 
 ==========  ====================================================================================
 icar_enso   Earthformer's ICAR-ENSO: plain mean of the cells with centers in 5S-5N, 170W-120W;
             means of each month with the two after it, along the lead, so that L leads of months
-            give L - 2; all starts together
+            give L - 2; all starts together; MSE of fields over a range of 26.748 K
 nino34      climate practice: area mean, centered 3-month means along the lead, all starts
             together, no epsilon
 seasons     Ham et al. (2019): as nino34, but one correlation for each of the 12 target seasons,
@@ -40,6 +41,7 @@ from ...cf.discover import discover
 from ...cf.packing import decoded
 from ...errors import ProtocolError, RegionError
 from ...fields.regions import NINO34, box_mean
+from ...units import affine
 from ..pairs import pair
 from ..scores.ensembles import combine_members
 from ..scores.indices import running_mean
@@ -84,6 +86,8 @@ class IndexProtocol:
         (which, at a lead, is one of each target season).
     epsilon : float
         Added to the denominator of the correlation.
+    span : float or None
+        What the errors of fields are divided by in ``mse``, in K; None: no such score.
 
     Examples
     --------
@@ -101,8 +105,9 @@ class IndexProtocol:
     smoothing: Smoothing = "centered"
     pooling: Literal["all", "season"] = "all"
     epsilon: float = 0.0
+    span: float | None = None
 
-    #: The knobs, in the order in which they act.
+    #: The knobs of the correlations, in the order in which they act.
     KNOBS = ("box", "smoothing", "pooling", "epsilon")
     headline = "correlation_m"
 
@@ -118,6 +123,11 @@ class IndexProtocol:
                     f"protocol {self.name!r}: {knob} must be one of {values}; found "
                     f"{getattr(self, knob)!r}."
                 )
+        if self.span is not None and not self.span > 0:
+            raise ProtocolError(
+                f"protocol {self.name!r}: span must be a positive number of K or None; found "
+                f"{self.span!r}."
+            )
 
     def knobs(self) -> dict[str, str]:
         """Return every knob in words.
@@ -127,7 +137,8 @@ class IndexProtocol:
         >>> INDEX_PROTOCOLS["icar_enso"].knobs()["smoothing"]
         'forward'
         """
-        return {name: words(getattr(self, name)) for name in self.KNOBS} | _FIXED
+        own = (*self.KNOBS, *(("span",) if self.span is not None else ()))
+        return {name: words(getattr(self, name)) for name in own} | _FIXED
 
     def score(self, forecast: xr.DataArray, obs: xr.DataArray) -> xr.Dataset:
         """Score a forecast of sea surface temperature, or of the index.
@@ -138,26 +149,31 @@ class IndexProtocol:
             (init, lead[, member][, lat, lon]), leads of months. An ensemble is judged by its
             mean. Dask arrays stay lazy.
         obs : DataArray
-            At the valid times (init, lead, ...), or a monthly record (time, ...).
+            At the valid times (init, lead, ...), or a monthly record (time, ...). An index whose
+            ``attrs["target"]`` is ``"forward mean over 3 steps"``, as the labels of ICAR-ENSO,
+            is the truth of a forward smoothing as it is.
 
         Returns
         -------
         Dataset
             ``correlation``, ``rmse`` and ``n`` by lead; ``correlation_m`` and
-            ``correlation_wm``, C-Nino3.4-M and -WM, and ``rmse_m``, the mean over the leads.
+            ``correlation_wm``, C-Nino3.4-M and -WM, and ``rmse_m``, the mean over the leads. With
+            a ``span``, and of fields, also ``mse``.
 
         Raises
         ------
         ProtocolError
-            No starts and leads, or too few leads for the smoothing.
+            No starts and leads, too few leads for the smoothing, or a truth that is smoothed in
+            another way.
         RegionError
             No cell in the box.
         UnitsError, GridMismatchError
             As :func:`~xearth.verification.pairs.pair`.
         """
-        f = self._index(_single(decoded(forecast)))
+        forecast, obs = _single(decoded(forecast)), decoded(obs)
+        f = self._index(forecast)
         init, lead = _starts(f)
-        o = self._index(decoded(obs))
+        o = self._index(obs)
         if lead not in o.dims:
             if self.smoothing == "given":
                 o = running_mean(o, align="centered")
@@ -165,7 +181,22 @@ class IndexProtocol:
         f, o = pair(f, o)
         f, o = (self._smooth(x, lead) for x in (f, o))
         both = f.notnull() & o.notnull()
-        return self._finish(f.where(both), o.where(both), init, lead)
+        found = self._finish(f.where(both), o.where(both), init, lead)
+        if self.span is not None and set(obs.dims) - set(o.dims) - {"time"}:
+            found["mse"] = self._mse(forecast, obs)
+        return found
+
+    def _mse(self, forecast: xr.DataArray, obs: xr.DataArray) -> xr.DataArray:
+        """Return the mean square error of fields in units of the span."""
+        f, o = pair(forecast, at_valid_times(forecast, obs))
+        units = f.attrs.get("units")
+        kelvin = 1.0 if units is None else affine(units, "K", difference=True)[0]
+        mse = ((f - o) ** 2).mean() * (kelvin / (self.span or 1.0)) ** 2
+        mse.attrs = {
+            "long_name": f"mean square error of the fields, each divided by {self.span:g} K",
+            "units": "1",
+        }
+        return mse
 
     def _index(self, field: xr.DataArray) -> xr.DataArray:
         axes = discover(field, require=())
@@ -185,12 +216,21 @@ class IndexProtocol:
     def _smooth(self, index: xr.DataArray, lead: str) -> xr.DataArray:
         if self.smoothing in ("none", "given"):
             return index
+        target = index.attrs.get("target")
+        if target is not None and (target, self.smoothing) != (FORWARD, "forward"):
+            raise ProtocolError(
+                f"protocol {self.name!r} smooths months {self.smoothing}; {index.name!r} holds "
+                f"means already ({target}). Give months, or a protocol without smoothing: "
+                "dataclasses.replace(protocol, name=..., smoothing='none')."
+            )
         number = index.sizes[lead] - 2
         if number < 1:
             raise ProtocolError(
                 f"protocol {self.name!r} needs 3 leads or more; {index.name!r} has "
                 f"{index.sizes[lead]}."
             )
+        if target is not None:
+            return index.isel({lead: slice(0, number)}).drop_vars("valid_time", errors="ignore")
         parts = [index.isel({lead: slice(k, k + number)}) for k in range(3)]
         label = parts[1 if self.smoothing == "centered" else 0]
         mean = label.copy(data=sum(part.data for part in parts) / 3)
@@ -235,6 +275,9 @@ class IndexProtocol:
         ]
         return xr.concat(rows, "month", combine_attrs="override").mean("month", skipna=False)
 
+
+#: ``attrs["target"]`` of an index that is the mean of each month and the two after it.
+FORWARD = "forward mean over 3 steps"
 
 #: What is the same in all of them.
 _FIXED = {
@@ -291,6 +334,7 @@ INDEX_PROTOCOLS: Mapping[str, IndexProtocol] = {
             box="plain",
             smoothing="forward",
             epsilon=1e-6,
+            span=10.198975563049316 + 16.549121856689453,
         ),
         IndexProtocol(name="nino34", source="climate practice"),
         IndexProtocol(
