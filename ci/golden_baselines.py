@@ -18,6 +18,7 @@ from golden_vectors import Result, _safely, _threads, relative_error
 from torch import Tensor, nn
 
 from xearth.models.baselines.persistence import Persistence, PersistenceConfig
+from xearth.models.baselines.unet import UNet, UNetConfig
 
 __all__ = ["CASES", "Case", "Pairs", "baselines"]
 
@@ -70,9 +71,42 @@ def _persistence(case: Case) -> Pairs:
     return [(y, case.arrays["y"]), ((y - target).square().mean(), case.arrays["loss"])]
 
 
+# --- UNet -------------------------------------------------------------------------------------
+
+
+def _unet(case: Case) -> Pairs:
+    x, k = case.tensor("x"), case.kwargs  # (N, H, W, T)
+    grid = tuple(x.shape[1:3])
+    config = UNetConfig(
+        input_shape=(k["in_channels"], *grid, 1),
+        target_shape=(k["out_channels"], *grid, 1),
+        base_units=k["base"],
+        levels=k["levels"],
+        center_factor=k["center_mult"],
+    )
+    network = case.load(UNet(config))
+    history = x.movedim(-1, 1)[..., None]
+
+    def forecast() -> Tensor:
+        return network(history)[..., 0].movedim(1, -1)
+
+    outputs = [
+        (forecast(), case.arrays[name]) for name in ("y", "y_f64_port") if name in case.arrays
+    ]
+    network.train()
+    outputs.append((forecast(), case.arrays["y_train_mode"]))
+    norm = network.enc[0].net[1]
+    moved = [
+        (norm.running_mean, case.arrays["first_bn_moving_mean_after_train"]),
+        (norm.running_var, case.arrays["first_bn_moving_var_after_train"]),
+    ]
+    return outputs + moved
+
+
 # Start of the model's name in an index -> runner; the longest start that fits counts.
 CASES: dict[str, Callable[[Case], Pairs]] = {
     "Persistence": _persistence,
+    "UNet": _unet,
 }
 
 

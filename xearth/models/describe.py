@@ -7,8 +7,9 @@ and convolutions are counted; normalizations, activations and softmax are not.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -94,6 +95,13 @@ def _own(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
+def _flops(counts: Mapping[str, Mapping[Any, int]], name: str, module: nn.Module) -> int:
+    """Return the FLOPs counted under a name; a list is never called, its entries are."""
+    if isinstance(module, nn.ModuleList):
+        return sum(_flops(counts, f"{name}.{i}", m) for i, m in enumerate(module))
+    return sum(counts.get(name, {}).values())
+
+
 def describe(config: EarthformerConfig | BaselineConfig) -> Description:
     """Count parameters and operations of the network of a configuration.
 
@@ -118,8 +126,7 @@ def describe(config: EarthformerConfig | BaselineConfig) -> Description:
     root = type(network).__name__
     parts = []
     for name, module in network.named_children():
-        flops = sum(counts.get(f"{root}.{name}", {}).values())
-        parts.append(Part(name, _own(module), flops))
+        parts.append(Part(name, _own(module), _flops(counts, f"{root}.{name}", module)))
     loose = sum(p.numel() for p in network.parameters(recurse=False))
     rest = sum(counts.get(root, {}).values()) - sum(part.flops for part in parts)
     if loose or rest:
