@@ -43,6 +43,8 @@ ALIGNMENTS = ("centered", "trailing", "leading")
 _ALIASES: Mapping[str, str] = {
     "training_period": "training_period",
     "validation_period": "validation_period",
+    "calibration_period": "calibration_period",
+    "normalization_period": "normalization_period",
     "climatology_base": "base_period",
 }
 
@@ -271,8 +273,9 @@ class Provenance:
         """Read attributes of a forecast, or the ``provenance`` of a forecaster.
 
         Attributes ``xearth_...`` go first; where there is none, ``training_period``,
-        ``validation_period`` and ``base_period`` (the climatology base) are taken if they hold a
-        period.
+        ``validation_period``, ``calibration_period``, ``normalization_period`` (as
+        ``Split.provenance()`` names them) and ``base_period`` (the climatology base) are taken if
+        they hold a period.
 
         Raises
         ------
