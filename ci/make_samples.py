@@ -159,6 +159,8 @@ _XRO_NAMES = {
     "ATL3": "Atlantic Nino (ATL3) sea surface temperature",
     "SASD": "South Atlantic subtropical dipole sea surface temperature",
 }
+# The whole record: what is judged on it leaks, and the guard can only say so if it is told.
+_XRO_BASE = {"base_period": "1979-01/2024-12"}
 XRO = Sample(
     "index_xro_oras5_197901-202412.nc",
     "xro_indices.nc",
@@ -173,10 +175,11 @@ XRO = Sample(
     },
     {
         **{
-            name: {"long_name": f"{text} anomaly index", **DIFFERENCE}
+            name: {"long_name": f"{text} anomaly index", **_XRO_BASE, **DIFFERENCE}
             for name, text in _XRO_NAMES.items()
         },
         "WWV": {
+            **_XRO_BASE,
             "long_name": "warm water volume anomaly: mean depth of the 20 degC isotherm, "
             "equatorial Pacific",
         },

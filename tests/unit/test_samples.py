@@ -7,7 +7,9 @@ import pytest
 import xarray as xr
 
 from xearth.data.sources import samples
-from xearth.errors import SourceError
+from xearth.errors import LeakageWarning, SourceError
+from xearth.reference.persistence import Persistence
+from xearth.verification.one_pass.verify import verify
 
 
 def test_the_samples_are_there_and_small():
@@ -83,3 +85,16 @@ def test_warm_water_leads_nino34_as_the_recharge_has_it():
     for lag, expected in {0: 0.22, 3: 0.51, 6: 0.57, 9: 0.49, 12: 0.39}.items():
         n = nino.size - lag
         assert np.corrcoef(warm[:n], nino[lag:])[0, 1] == pytest.approx(expected, abs=0.006)
+
+
+def test_the_leak_guard_names_the_leak_of_the_whole_record():
+    """Their anomalies are from all of 1979-2024, so every verification on them is told."""
+    xro = samples.open("xro_indices")
+    assert {da.attrs["base_period"] for da in xro.data_vars.values()} == {"1979-01/2024-12"}
+    means = xro.Nino34.groupby("time.month").mean()
+    assert abs(means).max() < 0.01 * xro.Nino34.std()
+    index = xro.Nino34.load()
+    model = Persistence.fit(index.sel(time=slice("1979", "2001")), horizon=3)
+    forecast = model.forecast(index, init=slice("2002", "2010"))
+    with pytest.warns(LeakageWarning, match="climatology is that of 1979-01/2024-12"):
+        verify(forecast, index, ["rmse"])
