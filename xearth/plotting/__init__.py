@@ -5,6 +5,7 @@
 :func:`summary`                   both and the skill to expect on one page
 :func:`skill`                     a score by lead, of one forecast or several, with intervals
 :func:`start_months`              a score by month of the start and lead (spring barrier)
+:func:`start_months_each`         the same for several forecasts, with one color scale
 :func:`reliability`, :func:`roc`  probabilities of events
 :func:`rank_histogram`            ranks of the truth, with the band that chance explains
 :func:`spread_skill`              spread and error by lead
@@ -24,7 +25,7 @@ from .performance import performance
 from .plume import plume
 from .probabilities import reliability, roc
 from .skill import skill
-from .start_months import start_months
+from .start_months import start_months, start_months_each
 from .summary import summary
 
 __all__ = [
@@ -38,5 +39,6 @@ __all__ = [
     "spread_skill",
     "spread_skill_bins",
     "start_months",
+    "start_months_each",
     "summary",
 ]

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 
 from ..cf.discover import Axes, discover
-from ..errors import AxisError, GridMismatchError, LeadError
+from ..errors import AxisError, GridMismatchError, LeadError, UnitsError
 from .style import LAND, axis_label, is_signed, plot_dates, pyplot
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from matplotlib.axes import Axes as MatplotlibAxes
     from matplotlib.colors import BoundaryNorm
     from matplotlib.figure import Figure, SubFigure
 
 __all__ = ["draw_maps", "maps"]
 
+#: One forecast, or a map for each title.
+Fields = xr.DataArray | Mapping[str, xr.DataArray]
+
 
 def maps(
-    field: xr.DataArray,
+    field: Fields,
     *,
     leads: Sequence[int] | None = None,
     columns: int = 3,
@@ -31,14 +33,18 @@ def maps(
     title: str | None = None,
     significant: xr.DataArray | None = None,
 ) -> Figure:
-    """Draw a map for each lead; members are averaged, cells without data stay gray.
+    """Draw a map for each lead, or for each title; members are averaged.
+
+    Cells without data stay gray, and one color scale serves all maps.
 
     The coast is the border between cells with and without data, so no map data are needed.
 
     Parameters
     ----------
-    field : xarray.DataArray
+    field : xarray.DataArray or mapping of str to xarray.DataArray
         (lead, [member,] y, x), or (y, x) for one map. A dimension ``init`` must have size 1.
+        A mapping gives a map for each title, of fields ([member,] y, x) on the same cells and
+        in the same units: forecasts of several models beside the truth, or composites.
     leads : sequence of int, optional
         The leads to draw, in the units of the ``lead`` coordinate. Default: up to six, evenly
         spread.
@@ -61,11 +67,15 @@ def maps(
     Raises
     ------
     AxisError
-        If `field` has several starts, or a dimension that is no axis of a map.
+        If `field` has several starts, or a dimension that is no axis of a map; or a field of a
+        mapping has several leads.
     LeadError
         If a lead that `field` does not hold was asked for.
     GridMismatchError
-        If `significant` has other cells than `field`, or lacks a lead.
+        If `significant` has other cells than `field`, or lacks a lead; or the fields of a
+        mapping have different cells.
+    UnitsError
+        If the fields of a mapping have different units.
     MissingDependencyError
         If matplotlib is not installed.
 
@@ -82,12 +92,13 @@ def maps(
     >>> figure = maps(field)
     >>> len(figure.axes)  # the map and its color bar
     2
+    >>> [ax.get_title() for ax in maps({"one": field, "half": field / 2}).axes[:2]]
+    ['one', 'half']
     """
     plt = pyplot()
-    axes = discover(field, require=("y", "x"))
-    panels = _panels(field, axes, leads)
+    panels, _, axes = _read(field, leads)
     rows, columns = math.ceil(len(panels) / columns), min(columns, len(panels))
-    tall = min(max(3.4 * field.sizes[axes.y] / field.sizes[axes.x], 0.8), 3.4) + 0.3
+    tall = min(max(3.4 * panels[0].sizes[axes.y] / panels[0].sizes[axes.x], 0.8), 3.4) + 0.3
     below = 1.6 if rows == 1 else 0.9
     figure = plt.figure(figsize=(3.4 * columns + 1.0, tall * rows + below), layout="constrained")
     draw_maps(
@@ -99,7 +110,7 @@ def maps(
 
 def draw_maps(
     figure: Figure | SubFigure,
-    field: xr.DataArray,
+    field: Fields,
     *,
     leads: Sequence[int] | None = None,
     columns: int = 3,
@@ -108,14 +119,14 @@ def draw_maps(
     significant: xr.DataArray | None = None,
 ) -> None:
     """Draw what :func:`maps` draws on a part of a figure; same parameters and errors."""
-    axes = discover(field, require=("y", "x"))
-    panels = _panels(field, axes, leads)
+    panels, titles, axes = _read(field, leads)
+    first = panels[0]
     rows, columns = math.ceil(len(panels) / columns), min(columns, len(panels))
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     norm, cmap = _colors(panels, limit)
-    edges = {dim: _edges(field[dim]) for dim in (axes.y, axes.x)}
+    edges = {dim: _edges(first[dim]) for dim in (axes.y, axes.x)}
     mesh: Any = None
-    for ax, panel in zip(grid.flat, panels, strict=False):
+    for ax, panel, name in zip(grid.flat, panels, titles, strict=False):
         mesh = ax.pcolormesh(
             edges[axes.x], edges[axes.y], np.ma.masked_invalid(panel.values), norm=norm, cmap=cmap
         )
@@ -123,8 +134,8 @@ def draw_maps(
         if significant is not None:
             _dots(ax, panel, axes, significant)
         ax.set_facecolor(LAND)
-        ax.set_title(_panel_title(panel, axes), fontsize=9)
-        _label_axes(ax, field, axes)
+        ax.set_title(name, fontsize=9)
+        _label_axes(ax, first, axes)
     for ax in grid.flat[len(panels) :]:
         ax.set_visible(False)
     for ax in grid.flat:
@@ -133,13 +144,50 @@ def draw_maps(
     if rows == 1:
         bar = {"location": "bottom", "aspect": 40, "shrink": 0.7}
     colorbar = figure.colorbar(mesh, ax=grid, extend="both", pad=0.02, **bar)
-    colorbar.set_label(axis_label(field), fontsize=9)
+    colorbar.set_label(axis_label(first), fontsize=9)
     colorbar.ax.tick_params(labelsize=8)
     if significant is not None:
         name = str(significant.attrs.get("long_name", "significant"))
         figure.supxlabel(f"dots: {name}", fontsize=8, color="0.3")
     if title:
         figure.suptitle(title, fontsize=11)
+
+
+def _read(field: Fields, leads: Sequence[int] | None) -> tuple[list[xr.DataArray], list[str], Axes]:
+    """Return the maps to draw, their titles, and the axes that they share."""
+    if isinstance(field, xr.DataArray):
+        axes = discover(field, require=("y", "x"))
+        panels = _panels(field, axes, leads)
+        return panels, [_panel_title(panel, axes) for panel in panels], axes
+    if not field:
+        raise AxisError("maps draws one map or more, but the mapping of titles to fields is empty")
+    panels = []
+    for title, one in field.items():
+        axes = discover(one, require=("y", "x"))
+        found = _panels(one, axes, leads)
+        if len(found) > 1:
+            raise AxisError(
+                f"{title!r} holds {len(found)} leads; a mapping gives one map for each title: "
+                f"choose a lead with .sel({axes.lead}=...)"
+            )
+        panels += found
+    first = panels[0]
+    axes = discover(first, require=("y", "x"))
+    for title, panel in zip(field, panels, strict=True):
+        if panel.attrs.get("units") != first.attrs.get("units"):
+            raise UnitsError(
+                f"{title!r} has units {panel.attrs.get('units')!r}, the first map "
+                f"{first.attrs.get('units')!r}; maps with one color scale need the same"
+            )
+        same = panel.dims == first.dims and all(
+            np.array_equal(panel[dim].values, first[dim].values) for dim in first.dims
+        )
+        if not same:
+            raise GridMismatchError(
+                f"{title!r} has the dims {dict(panel.sizes)}, the first map {dict(first.sizes)}: "
+                "they must be the same cells in the same order"
+            )
+    return panels, list(field), axes
 
 
 def _panels(field: xr.DataArray, axes: Axes, leads: Sequence[int] | None) -> list[xr.DataArray]:

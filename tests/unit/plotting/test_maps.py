@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from xearth.errors import AxisError, LeadError
+from xearth.errors import AxisError, GridMismatchError, LeadError, UnitsError
 from xearth.plotting.maps import maps
 
 
@@ -105,3 +105,26 @@ def test_several_starts_are_refused_with_the_remedy(forecast):
 def test_an_extra_dimension_is_refused(forecast):
     with pytest.raises(AxisError, match=r"also has \['model'\]"):
         maps(forecast.expand_dims(model=2))
+
+
+def test_a_map_for_each_title_with_one_color_scale(forecast):
+    field = forecast.isel(init=0).sel(lead=2)
+    figure = maps({"forecast": field, "half of it": field.mean("member") / 2})
+    panels = visible(figure)
+    assert [ax.get_title() for ax in panels] == ["forecast", "half of it"]
+    whole, half = (ax.collections[0] for ax in panels)
+    np.testing.assert_allclose(whole.get_array(), 2 * half.get_array())
+    assert whole.norm is half.norm
+
+
+def test_maps_by_title_must_share_cells_and_units_and_have_one_lead(forecast):
+    field = forecast.isel(init=0).sel(lead=2)
+    with pytest.raises(AxisError, match=r"'b' holds 6 leads.*sel\(lead="):
+        maps({"a": field, "b": forecast})
+    with pytest.raises(UnitsError, match="'b' has units 'degC'"):
+        maps({"a": field, "b": field.assign_attrs(units="degC")})
+    for other in (field.isel(lat=slice(1, None)), field.isel(lat=slice(None, None, -1))):
+        with pytest.raises(GridMismatchError, match=r"'b'.*same cells"):
+            maps({"a": field, "b": other})
+    with pytest.raises(AxisError, match="empty"):
+        maps({})

@@ -15,7 +15,7 @@ from xearth.plotting.maps import maps
 from xearth.plotting.performance import performance
 from xearth.plotting.probabilities import reliability, roc
 from xearth.plotting.skill import skill
-from xearth.plotting.start_months import start_months
+from xearth.plotting.start_months import start_months, start_months_each
 from xearth.plotting.tables import facts_of
 from xearth.verification.one_pass.verify import verify
 from xearth.verification.scores.ranks import rank_histogram as ranks_of
@@ -180,6 +180,30 @@ def test_months_hatch_what_was_given_and_not_what_is_missing():
 def test_months_need_months_and_leads():
     with pytest.raises(AxisError, match="by="):
         start_months(by_lead(correlation=[1, 1, 1, 1]))
+
+
+def test_months_of_several_forecasts_share_one_scale_and_keep_their_hatches():
+    table = monthly()
+    low = table[["correlation"]] - 0.5
+    figure = start_months_each({"model": table, "other": low, "third": low}, columns=2)
+    panels = [ax for ax in figure.axes if ax.get_visible() and ax.get_title()]
+    assert [ax.get_title() for ax in panels] == ["model", "other", "third"]
+    meshes = [next(c for c in ax.collections if isinstance(c, QuadMesh)) for ax in panels]
+    for mesh, one in zip(meshes, (table, low, low), strict=True):
+        np.testing.assert_array_equal(mesh.get_array(), one.correlation)
+        assert mesh.norm is meshes[0].norm
+    bounds = meshes[0].norm.boundaries
+    assert bounds[0] <= low.correlation.min()
+    assert bounds[-1] >= table.correlation.max()
+    assert hatched(panels[0]) == hatched(start_months(table))
+    assert not hatched(panels[1])  # no interval, nothing known
+    assert all(ax.yaxis_inverted() for ax in panels)
+    assert [ax.get_ylabel() for ax in panels] == ["month of the start", "", "month of the start"]
+
+
+def test_months_of_several_forecasts_need_the_score_in_each():
+    with pytest.raises(AxisError, match="no score 'correlation'"):
+        start_months_each({"model": monthly(), "other": monthly().rename(correlation="r")})
 
 
 # probabilities
