@@ -7,6 +7,7 @@ name to its runner, which takes a :class:`Case` and returns the pairs (found, ex
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,18 @@ import torch
 from golden_vectors import Result, _safely, _threads, relative_error
 from torch import Tensor, nn
 
+from xearth.models.baselines.common import patch, unpatch
+from xearth.models.baselines.convlstm import ConvLSTM, ConvLSTMConfig
 from xearth.models.baselines.persistence import Persistence, PersistenceConfig
+from xearth.models.baselines.predrnn import PredRNN, PredRNNConfig
+from xearth.models.baselines.stacked_convlstm import StackedConvLSTM, StackedConvLSTMConfig
 from xearth.models.baselines.unet import UNet, UNetConfig
+from xearth.training.strategies import (
+    NextFrameLoss,
+    ReverseScheduledSampling,
+    ScheduledSampling,
+    free_running,
+)
 
 __all__ = ["CASES", "Case", "Pairs", "baselines"]
 
@@ -41,8 +52,9 @@ class Case:
     def load(self, network: Network, renamed: Mapping[str, str] | None = None) -> Network:
         """Return the network with the weights of the case, in float64 and evaluation mode.
 
-        ``renamed`` maps parts of official names to parts of ours; names of which a part is
-        mapped to "" are dead in the published code and left out.
+        ``renamed`` maps patterns of parts of official names to parts of ours, the first that
+        fits counts; names of which a part is mapped to "" are dead in the published code and
+        left out.
         """
         named = {_ours(name, renamed or {}): value for name, value in self.state.items()}
         state = {name: value.double() for name, value in named.items() if name}
@@ -56,8 +68,8 @@ class Case:
 def _ours(name: str, table: Mapping[str, str]) -> str:
     """Return our name of an official weight, "" for a dead one."""
     for theirs, ours in table.items():
-        if theirs in name:
-            return name.replace(theirs, ours) if ours else ""
+        if re.search(theirs, name):
+            return re.sub(theirs, ours, name) if ours else ""
     return name
 
 
@@ -103,10 +115,124 @@ def _unet(case: Case) -> Pairs:
     return outputs + moved
 
 
+# --- ConvLSTM ---------------------------------------------------------------------------------
+
+# Levels are counted from 1 there, convolutions of the forecaster downwards.
+ENCODER_FORECASTER = {
+    pattern: ours
+    for n in range(1, 10)
+    for pattern, ours in {
+        rf"^encoder\.stage{n}\.conv\w+": f"encoder.{n - 1}.conv",
+        rf"^encoder\.rnn{n}\._conv": f"encoder.{n - 1}.cell.conv",
+        rf"^encoder\.rnn{n}\b": f"encoder.{n - 1}.cell",
+        rf"^forecaster\.stage{n}\.deconv\w+": f"forecaster.{n - 1}.deconv",
+        rf"^forecaster\.rnn{n}\._conv": f"forecaster.{n - 1}.cell.conv",
+        rf"^forecaster\.rnn{n}\b": f"forecaster.{n - 1}.cell",
+    }.items()
+} | {
+    r"^forecaster\.stage1\.conv\d+_leaky_2": "tail.0",
+    r"^forecaster\.stage1\.conv\d+_3": "tail.2",
+}
+
+
+def _convlstm(case: Case) -> Pairs:
+    x, k = case.tensor("x").transpose(0, 1), case.kwargs  # (N, T, C, H, W)
+    same = (
+        "channels",
+        "first_conv_channels",
+        "last_channels",
+        "strides",
+        "conv_kernels",
+        "deconv_kernels",
+        "lstm_kernel",
+        "peephole",
+        "leaky_slope",
+    )
+    sizes = {name.replace("conv_channels", "channels"): k[name] for name in same if name in k}
+    config = ConvLSTMConfig(
+        input_shape=(k["T_in"], k["H"], k["W"], k["in_channels"]),
+        target_shape=(k["T_out"], k["H"], k["W"], case.arrays["y"].shape[2]),
+        convs_widen=k.get("wiring", "B").startswith("A"),
+        **sizes,
+    )
+    network = case.load(ConvLSTM(config), ENCODER_FORECASTER)
+    return [(network(x.permute(0, 1, 3, 4, 2)).permute(1, 0, 4, 2, 3), case.arrays["y"])]
+
+
+DEAD = {r"cell_list\.\d+\.conv_(o|last)\b": ""}
+
+
+def _stacked_convlstm(case: Case) -> Pairs:
+    k, p = case.kwargs, case.kwargs["patch_size"]
+    frames = unpatch(case.tensor("x"), p)
+    config = StackedConvLSTMConfig(
+        input_shape=(k["T_in"], *frames.shape[2:]),
+        target_shape=(k["T_out"], *frames.shape[2:]),
+        hidden=k["num_hidden"],
+        kernel=k["filter_size"],
+        patch=p,
+        layer_norm=bool(k.get("layer_norm", 0)),
+    )
+    network = case.load(StackedConvLSTM(config), DEAD)
+    y = network.rollout(frames)
+    loss = (y - frames[:, 1:]).square().mean()
+    return [(patch(y, p), case.arrays["y"]), (loss, case.arrays["loss"])]
+
+
+# --- PredRNN ----------------------------------------------------------------------------------
+
+
+def _predrnn(case: Case) -> Pairs:
+    k, p = case.kwargs, case.kwargs["patch_size"]
+    frames, T = case.tensor("x"), case.kwargs["input_length"]
+    beta = k.get("decouple_beta")
+    config = PredRNNConfig(
+        input_shape=(T, *frames.shape[2:]),
+        target_shape=(k["total_length"] - T, *frames.shape[2:]),
+        hidden=k["num_hidden"],
+        kernel=k["filter_size"],
+        patch=p,
+        layer_norm=bool(k.get("layer_norm", 0)),
+        forget_bias=k.get("forget_bias", 1.0),
+        decoupling=beta is not None,
+    )
+    network = case.load(PredRNN(config))
+    objective = NextFrameLoss(sampling=ScheduledSampling(), decoupling=beta or 0.0)
+    pairs = [(patch(frames, p), case.arrays["x_patched"])]
+    forecast = patch(network(frames[:, :T]), p)
+    pairs.append((forecast, case.arrays["y_test"][:, T - 1 :]))
+    for run in ("test", "train"):
+        mask = unpatch(case.tensor(f"mask_{run}"), p)
+        if not k.get("reverse_scheduled_sampling", 0):  # the history is kept whole
+            mask = torch.cat([torch.ones_like(frames[:, 1:T]), mask], dim=1)
+        y = network.rollout(frames[:, :-1], mask)
+        pairs.append((patch(y, p), case.arrays[f"y_{run}"]))
+        loss = objective.of(network, frames[:, :T], frames[:, T:], mask)
+        pairs.append((loss, case.arrays[f"loss_{run}"]))
+    plain = NextFrameLoss(sampling=ScheduledSampling())
+    keep = free_running(len(frames), (T, config.target_shape[0]))
+    mse = plain.of(network, frames[:, :T], frames[:, T:], keep)
+    return [*pairs, (mse, case.arrays["mse_test"])]
+
+
+def _schedules(case: Case) -> Pairs:
+    falling = ScheduledSampling(**case.kwargs["ss"])
+    reverse = ReverseScheduledSampling(**case.kwargs["rss"])
+    iterations = case.arrays["ss"][:, 0]
+    return [
+        ([falling.probability(int(n)) for n in iterations], case.arrays["ss"][:, 1]),
+        ([reverse.probabilities(int(n)) for n in case.arrays["rss_iter"]], case.arrays["rss"]),
+    ]
+
+
 # Start of the model's name in an index -> runner; the longest start that fits counts.
 CASES: dict[str, Callable[[Case], Pairs]] = {
     "Persistence": _persistence,
     "UNet": _unet,
+    "ConvLSTM encoder-forecaster": _convlstm,
+    "ConvLSTM (stacked": _stacked_convlstm,
+    "PredRNN": _predrnn,
+    "training schedules": _schedules,
 }
 
 
