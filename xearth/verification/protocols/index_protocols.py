@@ -171,9 +171,35 @@ class IndexProtocol:
             As :func:`~xearth.verification.pairs.pair`.
         """
         forecast, obs = _single(decoded(forecast)), decoded(obs)
-        f = self._index(forecast)
-        init, lead = _starts(f)
-        o = self._index(obs)
+        f, o = self.pairs(forecast, obs)
+        found = self._finish(f, o, *_starts(f))
+        if self.span is not None and set(obs.dims) - set(o.dims) - {"time"}:
+            found["mse"] = self._mse(forecast, obs)
+        return found
+
+    def pairs(self, forecast: xr.DataArray, obs: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
+        """Return the index of forecast and truth as this protocol judges them.
+
+        Parameters
+        ----------
+        forecast, obs : DataArray
+            As of :meth:`score`, which raises the same.
+
+        Returns
+        -------
+        tuple of DataArray
+            (init, lead) each, NaN where one of them is missing.
+
+        Examples
+        --------
+        >>> import numpy as np, xarray as xr
+        >>> months = xr.DataArray(np.arange(12.0).reshape(3, 4), dims=("init", "lead"))
+        >>> INDEX_PROTOCOLS["nino34"].pairs(months, months)[0].values.tolist()
+        [[1.0, 2.0], [5.0, 6.0], [9.0, 10.0]]
+        """
+        f = self._index(_single(decoded(forecast)))
+        _, lead = _starts(f)
+        o = self._index(decoded(obs))
         if lead not in o.dims:
             if self.smoothing == "given":
                 o = running_mean(o, align="centered")
@@ -181,10 +207,7 @@ class IndexProtocol:
         f, o = pair(f, o)
         f, o = (self._smooth(x, lead) for x in (f, o))
         both = f.notnull() & o.notnull()
-        found = self._finish(f.where(both), o.where(both), init, lead)
-        if self.span is not None and set(obs.dims) - set(o.dims) - {"time"}:
-            found["mse"] = self._mse(forecast, obs)
-        return found
+        return f.where(both), o.where(both)
 
     def _mse(self, forecast: xr.DataArray, obs: xr.DataArray) -> xr.DataArray:
         """Return the mean square error of fields in units of the span."""
