@@ -24,8 +24,8 @@ two thirds of the file repeat what other rows hold. With :math:`R` rows a run ha
                        D_{R-1,\ 36 - (N - m)} & \textrm{else.} \end{cases}
 
 *Time.* The files hold no dates. All runs are put on one time axis of nominal years, one run after
-the other with empty years between, so that a :class:`~xearth.Window`, which crosses no gap,
-never mixes two runs, and a period selects runs. Run :math:`k` (0 to 31 in the order of the file)
+the other with empty years between, so that a :class:`~xearth.Window`, which crosses no gap (and
+warns that there are some), never mixes two runs, and a period selects runs. Run :math:`k` (0 to 31 in the order of the file)
 begins in January of the year :math:`1 + 160 k`; ``run`` names it. The windows of the published
 training set are the starts of ``Window(12, 14)`` on that axis: 52,350.
 
