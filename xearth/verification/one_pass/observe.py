@@ -75,19 +75,23 @@ class Rows:
     def take(self, cut: Cut) -> Array:
         """Return the fields (n, S) of the cases and rows of cells of a cut; NaN without one."""
         wanted = self.of[cut[0], cut[1]].ravel()
+        known = wanted >= 0
+        if len(self.parts) == 1 and known.all():
+            chosen = wanted if len(wanted) > 1 else slice(wanted[0], wanted[0] + 1)  # not a copy
+            return self.parts[0][chosen, cut[2]].reshape(len(wanted), -1)
         ends = np.cumsum([len(part) for part in self.parts])
-        shape = (-1, self.parts[0].shape[-1])
-        fields = []
-        for row in wanted:
-            if row < 0:
-                part = self.parts[0]
-                size = part[0, cut[2]].size
-                fields.append(np.full(size, np.nan, np.result_type(part.dtype, np.float32)))
-                continue
-            place = int(np.searchsorted(ends, row, side="right"))
-            part = self.parts[place]
-            fields.append(part[row - ends[place] + len(part), cut[2]].reshape(shape[0]))
-        return fields[0][None] if len(fields) == 1 else np.stack(fields)
+        place = np.searchsorted(ends, wanted, side="right")
+        sample = self.parts[0][0, cut[2]]
+        shape = (len(wanted), *sample.shape)
+        if known.all():
+            fields = np.empty(shape, sample.dtype)
+        else:
+            fields = np.full(shape, np.nan, np.result_type(sample.dtype, np.float32))
+        for k in np.unique(place[known]):
+            own = (place == k) & known
+            part = self.parts[k]
+            fields[own] = part[wanted[own] - ends[k] + len(part), cut[2]]
+        return fields.reshape(len(wanted), -1)
 
 
 def observe(
