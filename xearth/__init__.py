@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from .data.windows import Window
     from .fields.climatology import anomaly, climatology
     from .fields.regions import NINO3, NINO4, NINO12, NINO34, TROPICS, Box, box_mean
+    from .fields.regrid import covered_fraction, regrid
+    from .forecasting.adapt import as_history
     from .forecasting.calibrate import EMOS, EnsembleDressing
     from .forecasting.firstguess import LinearGuess
     from .forecasting.fit import fit
@@ -71,6 +73,8 @@ _HOMES = {
     "data.windows": ("Window",),
     "fields.climatology": ("anomaly", "climatology"),
     "fields.regions": ("NINO3", "NINO4", "NINO12", "NINO34", "TROPICS", "Box", "box_mean"),
+    "fields.regrid": ("covered_fraction", "regrid"),
+    "forecasting.adapt": ("as_history",),
     "forecasting.calibrate": ("EMOS", "EnsembleDressing"),
     "forecasting.firstguess": ("LinearGuess",),
     "forecasting.fit": ("fit",),
@@ -136,11 +140,13 @@ __all__ = [
     "accumulate",
     "anomaly",
     "as_hindcast",
+    "as_history",
     "bias",
     "box_mean",
     "climatology",
     "correlation",
     "count_members",
+    "covered_fraction",
     "crps_ensemble",
     "decode_times",
     "discover",
@@ -154,6 +160,7 @@ __all__ = [
     "nino_index",
     "observations_at",
     "open_hindcast",
+    "regrid",
     "relative_nino34",
     "rmse",
     "running_mean",

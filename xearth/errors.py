@@ -25,6 +25,7 @@ __all__ = [
     "LeadError",
     "LeakageWarning",
     "MissingDataError",
+    "MissingDataWarning",
     "MissingDependencyError",
     "ProtocolError",
     "RegionError",
@@ -115,6 +116,10 @@ class DiscoveryWarning(XearthWarning):
 
 class LeakageWarning(XearthWarning):
     """What is judged was seen by what is judged: a score is better than it would be in use."""
+
+
+class MissingDataWarning(XearthWarning):
+    """Values were missing and others stand in for them; what was done is said."""
 
 
 class TimeAxisWarning(XearthWarning):

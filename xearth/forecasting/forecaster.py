@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NetworkForecaster", "forecast"]
 
-_KEPT = ("standard_name", "units", "units_metadata", "cell_methods")
+_KEPT = ("standard_name", "units", "units_metadata", "cell_methods", "xearth_read_as")
 _BATCH = 16  # inits at once: small enough for a laptop, large enough to fill its cores
 
 
@@ -176,8 +176,9 @@ class NetworkForecaster:
         Parameters
         ----------
         history : DataArray or Dataset (time, lat, lon)
-            Observations on the grid of the training data, in either orientation and longitude
-            convention, in any units that convert.
+            Observations in any units that convert. Another grid or product than that of the
+            training data is read as :func:`xearth.as_history` says: as anomalies from its own
+            climatology, on the model's cells.
         init : str, datetime, slice or sequence, optional
             Times of the last observed step; default the last of ``history``.
         members : int, optional
@@ -194,17 +195,19 @@ class NetworkForecaster:
         Returns
         -------
         DataArray or Dataset (init, lead[, member], y, x)
-            In the units, orientation and longitude convention of ``history``, missing where the
-            training data were always missing; with ``valid_time`` (init, lead).
+            In the units, orientation and longitude convention of ``history`` (of the training
+            data if it came on another grid), missing where the training data were always missing;
+            with ``valid_time`` (init, lead).
 
         Raises
         ------
         AxisError, TimeAxisError
             No time axis, another step, no such init, or a gap in its history.
         UnitsError
-            Units that do not convert, or absolute values for a model of anomalies.
+            Units that do not convert, or absolute values, for a model of anomalies, on too short
+            a record for a climatology.
         GridMismatchError
-            Another grid than that of the training data.
+            A grid that does not cover that of the training data, or is too coarse.
         MissingDataError
             Missing values where the training data had none, or a missing variable.
         LeadError

@@ -22,6 +22,7 @@ from ..cf.timeaxis import TimeAxis
 from ..data.windows import Window
 from ..errors import ConfigError, TimeAxisError
 from ..verification.leaks.provenance import Provenance
+from .adapt import as_history
 from .fingerprint import data_identity, fingerprint, identity
 from .forecaster import NetworkForecaster, checked_members
 from .shipping import Saved, resident, saved
@@ -108,6 +109,7 @@ def hindcast(
         )
     members = checked_members(members)
     carried, forecaster = saved(model) if isinstance(model, str | Path) else (None, model)
+    history = as_history(history, forecaster)
     name = str(discover(history, require=("time",)).time)
     axis = TimeAxis.from_array(history[name])
     positions = _starts(axis, forecaster, init)

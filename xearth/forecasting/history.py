@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,6 +17,7 @@ from ..data.masks import require_valid
 from ..data.normalize import Normalizer
 from ..data.windows import Window
 from ..errors import AxisError, MissingDataError, TimeAxisError
+from .adapt import adapt
 from .inputs import Reader
 
 if TYPE_CHECKING:
@@ -54,6 +56,10 @@ class Reads(Protocol):
     @property
     def season(self) -> bool:
         """Whether the time of year is read."""
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """Where it comes from."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,6 +142,18 @@ def refuse_other_dims(obj: xr.DataArray | xr.Dataset, axes: Axes) -> None:
         )
 
 
+def _selected(history: xr.Dataset, reads: Reads) -> xr.Dataset:
+    """Return the variables a forecaster reads, in its order."""
+    names = reads.normalizer.variables
+    absent = [name for name in names if name not in history]
+    if absent:
+        raise MissingDataError(
+            f"Dataset: expected the variables {names}, found {list(history.data_vars)} without "
+            f"{absent}. Rename or add them."
+        )
+    return history[list(names)]
+
+
 def read_histories(reads: Reads, history: xr.DataArray | xr.Dataset, init: Any) -> Histories:
     """Check ``history`` against a forecaster and find the histories of ``init``.
 
@@ -163,10 +181,9 @@ def read_histories(reads: Reads, history: xr.DataArray | xr.Dataset, init: Any) 
         )
     source = history
     if isinstance(history, xr.Dataset):
-        # affine() reads attributes alone and names what is absent
-        reads.normalizer.affine(history)
-        source = history[list(reads.normalizer.variables)]
+        source = _selected(history, reads)
     refuse_other_dims(source, axes)
+    source = adapt(source, reads).history
     window = Window(reads.window.history, 0)
     windows = Windows(
         source,
