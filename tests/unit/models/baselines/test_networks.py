@@ -8,7 +8,6 @@ import json
 import pytest
 import torch
 
-import xearth.models
 from xearth import Window, samples
 from xearth.errors import ConfigError, GridMismatchError
 from xearth.models.baselines.convlstm import ConvLSTM, ConvLSTMCell, ConvLSTMConfig
@@ -296,15 +295,3 @@ def test_unet_starts_as_glorot():
     assert weight.abs().max() <= limit
     assert float(weight.detach().std()) == pytest.approx(limit / 3**0.5, rel=1e-2)
     assert not network.out.bias.any()
-
-
-# --- the room ---------------------------------------------------------------------------------
-
-
-def test_networks_are_loaded_by_name():
-    assert xearth.models.UNet is UNet
-    for name in xearth.models.__all__:
-        assert getattr(xearth.models, name).__name__ == name
-    assert set(xearth.models.__all__) <= set(dir(xearth.models))
-    with pytest.raises(AttributeError, match="no attribute 'UNett'; it offers"):
-        xearth.models.UNett  # noqa: B018
