@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from golden_physics import PHYSICS, tau
 from golden_vectors import Result, _safely, _threads, relative_error
 from torch import Tensor, nn
 
@@ -77,10 +78,12 @@ def _ours(name: str, table: Mapping[str, str]) -> str:
 
 
 def _persistence(case: Case) -> Pairs:
-    x, target = case.tensor("x"), case.tensor("target")
+    layout = case.kwargs.get("layout", "NTHWC")
+    order = [layout.index(axis) for axis in "NTHWC"]
+    x, y, target = (case.tensor(name).permute(order) for name in ("x", "y", "target"))
     network = Persistence(PersistenceConfig(input_shape=x.shape[1:], target_shape=target.shape[1:]))
-    y = network(x)
-    return [(y, case.arrays["y"]), ((y - target).square().mean(), case.arrays["loss"])]
+    found = network(x)
+    return [(found, y), ((found - target).square().mean(), case.arrays["loss"])]
 
 
 # --- UNet -------------------------------------------------------------------------------------
@@ -194,7 +197,7 @@ def _predrnn(case: Case) -> Pairs:
         patch=p,
         layer_norm=bool(k.get("layer_norm", 0)),
         forget_bias=k.get("forget_bias", 1.0),
-        decoupling=beta is not None,
+        decoupling="adapter.weight" in case.state,
     )
     network = case.load(PredRNN(config))
     objective = NextFrameLoss(sampling=ScheduledSampling(), decoupling=beta or 0.0)
@@ -222,6 +225,7 @@ def _schedules(case: Case) -> Pairs:
     return [
         ([falling.probability(int(n)) for n in iterations], case.arrays["ss"][:, 1]),
         ([reverse.probabilities(int(n)) for n in case.arrays["rss_iter"]], case.arrays["rss"]),
+        *tau(case),
     ]
 
 
@@ -233,6 +237,7 @@ CASES: dict[str, Callable[[Case], Pairs]] = {
     "ConvLSTM (stacked": _stacked_convlstm,
     "PredRNN": _predrnn,
     "training schedules": _schedules,
+    **PHYSICS,
 }
 
 
