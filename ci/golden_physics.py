@@ -159,7 +159,7 @@ def _e3d_lstm(case: Case) -> Pairs:
         hidden=k["hidden"],
         window=k["window"],
         kernel=k["kernel"],
-        memory="new" if k["update_memory"] else "given",
+        memory="new" if k.get("update_memory", True) else "given",
     )
     network = case.load(E3DLSTM(config))
     mask = case.tensor("mask_scheduled_sampling")

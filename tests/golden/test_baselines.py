@@ -27,6 +27,7 @@ def _load(name: str) -> ModuleType:
 
 
 vectors = _load("golden_vectors")
+_load("golden_physics")
 golden = _load("golden_baselines")
 INDEX = json.loads((FOLDER / "index.json").read_text())
 
