@@ -247,7 +247,7 @@ class Split:
     def _known(self, part: str) -> Part:
         if part not in self.parts:
             raise ConfigError(f"part {part!r}: this split has {', '.join(self.parts)}.")
-        return PARTS[PARTS.index(part)]  # type: ignore[arg-type]
+        return PARTS[PARTS.index(part)]
 
     def _spans(self, part: str) -> list[tuple[str, str, tuple[int, ...], tuple[int, ...]]]:
         """Return first and last stamp of each span as text, and the instants they mean."""

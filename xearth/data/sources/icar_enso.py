@@ -315,8 +315,9 @@ def _checked(ds: xr.Dataset, name: str, dims: tuple[str, ...], rows: int) -> xr.
     da = ds[name]
     if set(da.dims) != set(dims):
         raise SourceError(f"{path}: expected {name}{dims}, found the dimensions {da.dims}.")
-    sizes = {"year": (rows,), "month": (MONTHS,), "lat": (LAT.size,)}
-    sizes["lon"] = (WHOLE_LON.size, LON.size)
+    sizes: dict[str, tuple[int, ...]] = {
+        "year": (rows,), "month": (MONTHS,), "lat": (LAT.size,), "lon": (WHOLE_LON.size, LON.size)
+    }  # fmt: skip
     for dim in dims:
         if da.sizes[dim] not in sizes[dim]:
             expected = " or ".join(map(str, sizes[dim]))
