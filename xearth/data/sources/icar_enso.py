@@ -25,9 +25,9 @@ two thirds of the file repeat what other rows hold. With :math:`R` rows a run ha
 
 *Time.* The files hold no dates. All runs are put on one time axis of nominal years, one run after
 the other with empty years between, so that a :class:`~xearth.Window`, which crosses no gap (and
-warns that there are some), never mixes two runs, and a period selects runs. Run :math:`k` (0 to 31 in the order of the file)
-begins in January of the year :math:`1 + 160 k`; ``run`` names it. The windows of the published
-training set are the starts of ``Window(12, 14)`` on that axis: 52,350.
+warns that there are some), never mixes two runs, and a period selects runs. Run :math:`k` (0 to 31
+in the order of the file) begins in January of the year :math:`1 + 160 k`; ``run`` names it. The
+windows of the published training set are the starts of ``Window(12, 14)`` on that axis: 52,350.
 
 *Grid.* 24 latitudes from 55S to 60N and, of the 72 longitudes of the file, the 48 from 95E to
 330E that the table is on, every 5 degrees; plain labeled coordinates again.
