@@ -512,13 +512,21 @@ def _baselines(folder: Path, index: Mapping[str, Any]) -> Iterator[Result]:
     yield from baselines(folder, index)
 
 
-# Index file -> how its cases run. An index that is not here is a group of a later version.
+def _nbody(path: Path, _: Mapping[str, Any]) -> Iterator[Result]:
+    from golden_nbody import nbody
+
+    yield from nbody(path / "nbody.npz")
+
+
+# Index file -> how its cases run. An index that is not here is a group of a later version. A data
+# set without an index is told by the name of its file.
 RUNNERS: dict[str, Runner] = {
     "index_layers.json": _layers,
     "index_models.json": _models,
     "index_published.json": _published,
     "sevir_skill.json": _sevir,
     "enso_and_data.json": _enso,
+    "nbody.npz": _nbody,
 }
 
 # Several groups call their index "index.json": what is in it tells them apart, a key or, for
@@ -546,7 +554,13 @@ class Group:
     def results(self) -> Iterator[Result]:
         """Run the cases one by one."""
         if self.runner is not None:
-            yield from self.runner(self.path.parent, json.loads(self.path.read_text()))
+            yield from self.runner(self.path.parent, _records(self.path))
+
+
+def _records(path: Path) -> Mapping[str, Any]:
+    """Return what an index holds; nothing for a file of vectors that needs none."""
+    records: Mapping[str, Any] = json.loads(path.read_text()) if path.suffix == ".json" else {}
+    return records
 
 
 def groups(folder: Path) -> list[Group]:
@@ -562,7 +576,7 @@ def skipped(folder: Path) -> list[Path]:
     named = {
         (path.parent / record["file"]).parent
         for path in indexed
-        for record in json.loads(path.read_text()).values()
+        for record in _records(path).values()
         if isinstance(record, Mapping) and "file" in record
     }
     return sorted(holders - named - {path.parent for path in indexed})

@@ -13,8 +13,8 @@ from xearth.verification.one_pass.verify import verify
 
 
 def test_the_samples_are_there_and_small():
-    names = "cpc_nino geos_rmm1 kaplan_sst oisst oisst_nino34 rmm xro_indices"
-    assert samples.available() == tuple(names.split())
+    names = "cpc_nino geos_rmm1 kaplan_sst knmi_radar mnist_digits oisst oisst_nino34 rmm"
+    assert samples.available() == (*names.split(), "xro_indices")
     assert sum(path.stat().st_size for path in samples.FOLDER.glob("*.nc")) < 4e6
 
 
@@ -75,7 +75,7 @@ def test_series_with_several_variables_are_datasets():
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(SourceError, match="kaplan_sst, oisst"):
+    with pytest.raises(SourceError, match="kaplan_sst, knmi_radar"):
         samples.open("ersst")
 
 
@@ -98,3 +98,41 @@ def test_the_leak_guard_names_the_leak_of_the_whole_record():
     forecast = model.forecast(index, init=slice("2002", "2010"))
     with pytest.warns(LeakageWarning, match="climatology is that of 1979-01/2024-12"):
         verify(forecast, index, ["rmse"])
+
+
+def test_the_radar_tells_no_rain_from_no_data():
+    rain = samples.open("knmi_radar")
+    assert not rain.variable._in_memory
+    assert rain.dims == ("time", "y", "x")
+    assert (rain.shape, rain.dtype) == ((92, 208, 209), np.float32)
+    assert (rain.units, rain.standard_name) == ("mm h-1", "rainfall_rate")
+    assert rain.encoding["dtype"] == np.int16
+    assert set(np.unique(np.diff(rain.time))) == {np.timedelta64(5, "m")}
+    assert rain.isnull().mean() == pytest.approx(0.21586, abs=1e-5)
+    assert (rain == 0).mean() > 0.1
+    covered = rain.notnull().all("time")
+    assert covered.mean() == pytest.approx(0.78, abs=0.005)
+    assert rain.max().item() == pytest.approx(18.12)
+
+
+def test_the_radar_lies_in_the_netherlands():
+    """Latitude and longitude agree with the projection: two routes to one place."""
+    from pyproj import CRS, Transformer
+
+    rain = samples.open("knmi_radar")
+    mapping = rain[rain.encoding["grid_mapping"]].attrs
+    assert mapping["grid_mapping_name"] == "polar_stereographic"
+    crs = CRS.from_cf({k: v for k, v in mapping.items() if k != "crs_wkt"})
+    to_degrees = Transformer.from_crs(crs, crs.geodetic_crs, always_xy=True)
+    lon, lat = to_degrees.transform(*np.meshgrid(rain.x, rain.y))
+    np.testing.assert_allclose(rain.lat, lat, atol=1e-3)
+    np.testing.assert_allclose(rain.lon, lon, atol=1e-3)
+    assert rain.lat.min() < 52 < rain.lat.max()
+    assert rain.lon.min() < 5 < rain.lon.max()
+
+
+def test_the_digits_are_ten():
+    digits = samples.open("mnist_digits")
+    assert digits.image.shape == (1500, 28, 28)
+    assert digits.image.dtype == np.uint8
+    assert set(np.unique(digits.label).tolist()) == set(range(10))

@@ -1,4 +1,4 @@
-"""Real data that ship with the package: sea surface temperature and ENSO indices.
+"""Real data that ship with the package: sea surface temperature, ENSO indices, and rain.
 
 ==============  =========================================================  ===========
 name            what                                                       years
@@ -12,10 +12,13 @@ xro_indices     ten indices of ORAS5, warm water volume among them         1979-
 geos_rmm1       hindcasts of the Madden-Julian index RMM1 by GEOS (SubX),  1999-2009
                 4 members, 45 days, as the archive labels them
 rmm             observed RMM1 and RMM2, daily                              1998-2016
+knmi_radar      rainfall rate of the Dutch radars, 5 minutes, 2 km         2010-08-26
+mnist_digits    1,500 handwritten digits of MNIST, for made sequences      --
 ==============  =========================================================  ===========
 
 Each file states its source, license and citation in its attributes; the page *Sample data*
-of the documentation repeats them. ``ci/make_samples.py`` writes the files.
+of the documentation repeats them. ``ci/make_samples.py`` and ``ci/make_radar_sample.py`` write
+the files.
 """
 
 from __future__ import annotations
@@ -41,17 +44,22 @@ def available() -> tuple[str, ...]:
     --------
     >>> from xearth.data.sources import samples
     >>> samples.available()
-    ('cpc_nino', 'geos_rmm1', 'kaplan_sst', 'oisst', 'oisst_nino34', 'rmm', 'xro_indices')
+    ('cpc_nino', 'geos_rmm1', 'kaplan_sst', 'knmi_radar', 'mnist_digits', 'oisst',
+     'oisst_nino34', 'rmm', 'xro_indices')
     """
     return tuple(sorted(path.stem for path in FOLDER.glob("*.nc")))
 
 
 @overload
 def open(
-    name: Literal["geos_rmm1", "kaplan_sst", "oisst", "oisst_nino34"], *, chunks: Any = ...
+    name: Literal["geos_rmm1", "kaplan_sst", "knmi_radar", "oisst", "oisst_nino34"],
+    *,
+    chunks: Any = ...,
 ) -> xr.DataArray: ...
 @overload
-def open(name: Literal["cpc_nino", "rmm", "xro_indices"], *, chunks: Any = ...) -> xr.Dataset: ...
+def open(
+    name: Literal["cpc_nino", "mnist_digits", "rmm", "xro_indices"], *, chunks: Any = ...
+) -> xr.Dataset: ...
 @overload
 def open(name: str, *, chunks: Any = ...) -> xr.DataArray | xr.Dataset: ...
 def open(name: str, *, chunks: Any = None) -> xr.DataArray | xr.Dataset:
