@@ -5,6 +5,7 @@ import pytest
 
 from xearth.errors import CheckpointError, ConfigError
 from xearth.forecasting.firstguess import PENALTIES, FittedGuess, LinearGuess
+from xearth.forecasting.stepwise import Stepwise
 
 H, W, T, L = 3, 4, 4, 3
 
@@ -130,7 +131,16 @@ def test_penalties_cover_four_decades():
 
 @pytest.mark.parametrize(
     "values",
-    [{"components": 0}, {"blocks": 1}, {"lags": ()}, {"lags": (-1,)}],
+    [
+        {"components": 0},
+        {"components": ()},
+        {"blocks": 1},
+        {"lags": ()},
+        {"lags": (-1,)},
+        {"products": 16},
+        {"half_life": 0.0},
+        {"stepwise": Stepwise(components=16)},
+    ],
 )
 def test_impossible_values(values):
     with pytest.raises(ConfigError, match="expected"):
@@ -168,3 +178,92 @@ def test_the_guess_is_as_exact_as_the_history():
     assert exact.dtype == np.float64
     assert guess(x.astype(np.float32), season).dtype == np.float32
     np.testing.assert_allclose(guess(x.astype(np.float32), season), exact, atol=1e-5)
+
+
+def test_products_make_what_is_quadratic_foreseeable():
+    rng = np.random.default_rng(5)
+    series, patterns, _ = oscillation(steps=900, noise=0.5)
+    x, _, season = windows(series + 0.01 * rng.standard_normal(series.shape))
+    p = x[:, -1].reshape(len(x), -1) @ patterns
+    fields = (p[:, :1] * p[:, 1:]) @ patterns.T[:1]
+    y = np.repeat(fields.reshape(len(x), 1, H, W, 1), L, 1)
+    errors = {}
+    for products in (0, 2):
+        spec = LinearGuess(components=2, lags=(0, 1), products=products)
+        guess, held = spec.fit(x, y, season=season, area=np.ones((H, W)))
+        errors[products] = np.square(held - y).mean() / np.square(y - y.mean(0)).mean()
+    assert errors[2] < 0.01 < 0.5 < errors[0]
+    assert guess.coefficients.shape[1] == 3 * (1 + 2 * 2 + 10)
+
+
+def test_several_numbers_of_components_are_the_mean_of_each():
+    x, y, season = windows(oscillation()[0])
+    how = {"season": season, "area": AREA}
+    each = [LinearGuess(components=k, lags=(0, 2)).fit(x, y, **how) for k in (1, 3)]
+    both, held = LinearGuess(components=(1, 3), lags=(0, 2)).fit(x, y, **how)
+    # the components that a regression does not read are still forecast by it
+    wide = LinearGuess(components=3, lags=(0, 2)).fit(x, y, **how)[0]
+    assert both.eofs.shape == wide.eofs.shape
+    p = [guess(x, season).reshape(len(x), L, -1) * both.weight for guess, _ in each]
+    mean = np.mean([part @ both.eofs[:1].T for part in p], 0)
+    found = (both(x, season).reshape(len(x), L, -1) * both.weight) @ both.eofs[:1].T
+    np.testing.assert_allclose(found, mean, atol=0.02)
+    assert np.square(held - y).mean() <= max(np.square(h - y).mean() for _, h in each)
+
+
+def test_samples_of_long_ago_count_less():
+    x, y, season = windows(oscillation()[0])
+    changed = y.copy()
+    changed[: len(y) // 2] *= -1  # another world in the first half
+    how = {"season": season, "area": AREA}
+    late = slice(3 * len(y) // 4, None)
+    errors = {}
+    for half_life in (None, 40.0):
+        spec = LinearGuess(components=2, lags=(0,), half_life=half_life)
+        guess, _ = spec.fit(x, changed, **how)
+        errors[half_life] = np.square(guess(x, season) - y)[late].mean()
+    assert errors[40.0] < 0.5 * errors[None]
+
+
+def test_the_stepwise_part_is_the_product_of_the_operators():
+    series, patterns, turn = oscillation(noise=0.0, steps=150)
+    x, y, season = windows(series)
+    steps = Stepwise(share=1.0, leads=10**9, components=2)
+    spec = LinearGuess(components=2, lags=(0,), blocks=2, stepwise=steps)
+    guess, held = spec.fit(x, y, season=season, area=np.ones((H, W)))
+    assert guess.cycle.shape == (12, L, 3, 2)
+    state = x[:, -1].reshape(len(x), -1) @ patterns
+    for lead in range(L):
+        exact = state @ np.linalg.matrix_power(turn, lead + 1).T @ patterns.T
+        for found in (guess(x, season), held):
+            np.testing.assert_allclose(found[:, lead].reshape(len(x), -1), exact, atol=1e-6)
+
+
+def test_each_time_of_year_has_its_operator():
+    rng = np.random.default_rng(6)
+    season = rng.integers(0, 12, 300) / 12
+    before = rng.standard_normal((300, 2))
+    single = rng.standard_normal((4, 2, 2))
+    after = np.einsum("nk,nkj->nj", before, single[(season > 0.5).astype(int)])[:, None]
+    steps = Stepwise(components=2)
+    with pytest.raises(ConfigError, match="0 samples around phase"):
+        steps.fit(before, after, 0 * season, [])
+    held, operators = steps.fit(before, after, season, [(slice(0, 9), np.arange(9, 300))])
+    far = np.isin(np.rint(season * 12), (2, 3, 4, 9, 10))[:9]
+    np.testing.assert_allclose(held[:9][far], after[:9][far], atol=1e-8)
+    np.testing.assert_allclose(operators[3, 0, 1:], single[0], atol=1e-8)
+    np.testing.assert_allclose(operators[9, 0, 1:], single[1], atol=1e-8)
+
+
+def test_files_of_before_are_read():
+    x, y, season = windows(oscillation()[0])
+    guess, _ = LinearGuess(components=2, lags=(0, 1)).fit(x, y, season=season, area=AREA)
+    arrays, facts = guess.arrays(), guess.facts()
+    del arrays["cycle"], facts["products"]
+    np.testing.assert_array_equal(FittedGuess.restore(arrays, facts)(x, season), guess(x, season))
+
+
+@pytest.mark.parametrize("values", [{"share": 1.5}, {"leads": 0}, {"components": 0}, {"phases": 0}])
+def test_impossible_stepwise_parts(values):
+    with pytest.raises(ConfigError, match="expected a share"):
+        Stepwise(**values)
