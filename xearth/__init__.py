@@ -26,11 +26,12 @@ if TYPE_CHECKING:
     from .cf.discover import Axes, discover
     from .cf.nominal import decode_times
     from .cf.writer import from_cf, to_cf
+    from .constraints.functional import Index, Nino3, Nino4, Nino12, Nino34
     from .data.grid import Grid
     from .data.normalize import Normalizer
     from .data.sources import samples
     from .data.windows import Window
-    from .fields.climatology import anomaly, climatology
+    from .fields.climatology import anomaly, climatology, from_anomaly
     from .fields.regions import NINO3, NINO4, NINO12, NINO34, TROPICS, Box, box_mean
     from .fields.regrid import covered_fraction, regrid
     from .forecasting.adapt import as_history
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from .forecasting.hindcast import hindcast
     from .forecasting.io import load
     from .forecasting.recipe import Recipe
+    from .forecasting.sensitivity import sensitivity
     from .forecasting.store import write_hindcast
     from .models.config import EarthformerConfig
     from .models.earthformer import Earthformer
@@ -68,10 +70,11 @@ _HOMES = {
     "cf.discover": ("Axes", "discover"),
     "cf.nominal": ("decode_times",),
     "cf.writer": ("from_cf", "to_cf"),
+    "constraints.functional": ("Index", "Nino3", "Nino4", "Nino12", "Nino34"),
     "data.grid": ("Grid",),
     "data.normalize": ("Normalizer",),
     "data.windows": ("Window",),
-    "fields.climatology": ("anomaly", "climatology"),
+    "fields.climatology": ("anomaly", "climatology", "from_anomaly"),
     "fields.regions": ("NINO3", "NINO4", "NINO12", "NINO34", "TROPICS", "Box", "box_mean"),
     "fields.regrid": ("covered_fraction", "regrid"),
     "forecasting.adapt": ("as_history",),
@@ -82,6 +85,7 @@ _HOMES = {
     "forecasting.hindcast": ("hindcast",),
     "forecasting.io": ("load",),
     "forecasting.recipe": ("Recipe",),
+    "forecasting.sensitivity": ("sensitivity",),
     "forecasting.store": ("write_hindcast",),
     "models.config": ("EarthformerConfig",),
     "models.earthformer": ("Earthformer",),
@@ -124,9 +128,14 @@ __all__ = [
     "EarthformerConfig",
     "EnsembleDressing",
     "Grid",
+    "Index",
     "LinearGuess",
     "LowRankGaussian",
     "NetworkForecaster",
+    "Nino3",
+    "Nino4",
+    "Nino12",
+    "Nino34",
     "Normalizer",
     "Persistence",
     "Point",
@@ -153,6 +162,7 @@ __all__ = [
     "errors",
     "fit",
     "forecast",
+    "from_anomaly",
     "from_cf",
     "hindcast",
     "load",
@@ -165,6 +175,7 @@ __all__ = [
     "rmse",
     "running_mean",
     "samples",
+    "sensitivity",
     "spread",
     "spread_skill_ratio",
     "to_cf",

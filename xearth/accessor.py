@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from .cf.discover import Axes
+    from .constraints.functional import Index
     from .data.grid import Grid
     from .data.loader import Windows
     from .data.normalize import Normalizer
@@ -136,6 +137,20 @@ class _Accessor:
 
         return box_mean(self._obj, box)
 
+    def regrid(self, like: xr.DataArray | xr.Dataset, *, minimum_covered: float = 0.5) -> Any:
+        """Return means over the cells of another grid; see :func:`xearth.regrid`.
+
+        Examples
+        --------
+        >>> import xearth
+        >>> kaplan = xearth.samples.open("kaplan_sst")
+        >>> xearth.samples.open("oisst").earthformer.regrid(like=kaplan).shape
+        (180, 12, 22)
+        """
+        from .fields.regrid import regrid
+
+        return regrid(self._obj, like, minimum_covered=minimum_covered)
+
     def to_cf(self, path: str | Path | None = None, **attributes: str) -> xr.Dataset:
         """Return a CF-1.11 dataset, written to ``path`` if given; see :func:`xearth.to_cf`.
 
@@ -194,6 +209,12 @@ class DataArrayAccessor(_Accessor):
         from .fields.climatology import anomaly
 
         return anomaly(self._obj, clim, base=base)
+
+    def from_anomaly(self, clim: xr.DataArray) -> xr.DataArray:
+        """Return anomalies with their climatology added; see :func:`xearth.from_anomaly`."""
+        from .fields.climatology import from_anomaly
+
+        return from_anomaly(self._obj, clim)
 
     def nino(self, region: str | Box = "nino34") -> xr.DataArray:
         """Return a Nino index: nino12, nino3, nino34, nino4 or a box of your own."""
@@ -270,7 +291,8 @@ class DataArrayAccessor(_Accessor):
         Returns
         -------
         DataArray
-            (init, lead[, member], y, x) in the units and orientation of this field.
+            (init, lead[, member], y, x) in the units and orientation of this field; of another
+            product or grid than the model's, anomalies on the model's grid.
 
         Examples
         --------
@@ -285,6 +307,22 @@ class DataArrayAccessor(_Accessor):
         return forecast(
             self._obj, model, init=init, members=members, seed=seed, leads=leads, progress=progress
         )
+
+    def sensitivity(
+        self, model: Forecaster | str | Path, *, of: Index, init: Any = None
+    ) -> xr.DataArray:
+        """Return the derivative of a forecast index by this field; see :func:`xearth.sensitivity`.
+
+        Examples
+        --------
+        >>> import xearth
+        >>> sst = xearth.samples.open("kaplan_sst").sel(time=slice("1990", "1996"))
+        >>> sst.earthformer.sensitivity("enso-small", of=xearth.Nino34(lead=6)).dims
+        ('init', 'lag', 'lat', 'lon')
+        """
+        from .forecasting.sensitivity import sensitivity
+
+        return sensitivity(self._obj, model, of=of, init=init)
 
     def hindcast(
         self,

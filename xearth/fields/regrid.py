@@ -116,8 +116,9 @@ class Regridder:
         field : DataArray (..., lat, lon)
             On the source grid.
         """
-        out = self._mapped(_covered, decoded(field))
-        return out.rename("covered_fraction").assign_attrs(_covered_attrs())
+        out = self._mapped(_covered, decoded(field)).rename("covered_fraction")
+        out.attrs = _covered_attrs()
+        return out
 
     def __call__(
         self, field: xr.DataArray, *, minimum_covered: float = MINIMUM_COVERED
@@ -163,6 +164,7 @@ class Regridder:
             input_core_dims=[[lat_out, lon_out]],
             output_core_dims=[[lat, lon]],
             exclude_dims={lat_out, lon_out, lat, lon},
+            keep_attrs=True,
         )
         values = values.assign_coords(dict(self.source.coords))
         return values * known
@@ -190,7 +192,7 @@ class Regridder:
             dask="parallelized",
             output_dtypes=[np.result_type(field.dtype, np.float32)],
             dask_gufunc_kwargs={"output_sizes": dict(self.target.sizes)},
-            keep_attrs=False,
+            keep_attrs=True,  # of the coordinates
         )
         return out.assign_coords(dict(self.target.coords)).transpose(*order)
 

@@ -17,8 +17,8 @@ from ..data.masks import require_valid
 from ..data.normalize import Normalizer
 from ..data.windows import Window
 from ..errors import AxisError, MissingDataError, TimeAxisError
-from .adapt import adapt
-from .inputs import Reader
+from .adapt import Adapted, adapt
+from .inputs import Reader, ranks
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,6 +76,8 @@ class Histories:
     grid : Grid
         Of the data, seen in the orientation of the forecaster, with the forecaster's mask.
     required : array of bool (H, W)
+    adapted : Adapted
+        How the source was made of what was given.
     """
 
     source: xr.DataArray | xr.Dataset
@@ -83,6 +85,7 @@ class Histories:
     positions: np.ndarray
     grid: Grid
     required: np.ndarray
+    adapted: Adapted
 
     @property
     def axis(self) -> TimeAxis:
@@ -100,6 +103,13 @@ class Histories:
         if isinstance(self.source, xr.DataArray):
             return (self.source,)
         return tuple(self.source[name] for name in self.source.data_vars)
+
+    @property
+    def steps(self) -> np.ndarray:
+        """Positions (I, T) of all steps of the histories, on the time axis as stored."""
+        rank, order = ranks(self.axis), np.asarray(self.axis.order)
+        back = np.arange(1 - self.reader.windows.window.history, 1)
+        return order[rank[self.positions][:, None] + back]
 
     def batch(self, rows: slice) -> tuple[Tensor, Tensor, np.ndarray]:
         """Return x (n, T, H, W, C), the network's input (n, T, H, W, C') and the time of year.
@@ -183,7 +193,8 @@ def read_histories(reads: Reads, history: xr.DataArray | xr.Dataset, init: Any) 
     if isinstance(history, xr.Dataset):
         source = _selected(history, reads)
     refuse_other_dims(source, axes)
-    source = adapt(source, reads).history
+    adapted = adapt(source, reads)
+    source = adapted.history
     window = Window(reads.window.history, 0)
     windows = Windows(
         source,
@@ -199,4 +210,5 @@ def read_histories(reads: Reads, history: xr.DataArray | xr.Dataset, init: Any) 
         windows.init_positions,
         windows.grid.with_mask(known),
         reads.required,
+        adapted,
     )

@@ -10,6 +10,7 @@ import xarray as xr
 
 from ..cf.timeaxis import TimeAxis
 from ..data.loader import Windows
+from .derivative import guess_mean
 from .firstguess import FittedGuess
 
 if TYPE_CHECKING:
@@ -47,15 +48,20 @@ def ranks(axis: TimeAxis) -> np.ndarray:
 
 
 def first_guess(fitted: FittedGuess | None, x: Tensor, season: np.ndarray, *, rank: int) -> Guess:
-    """Return the first guess of histories x (N, T, H, W, C); without one, the neutral guess."""
+    """Return the first guess of histories x (N, T, H, W, C); without one, the neutral guess.
+
+    It can be differentiated by ``x`` if that asks for a gradient.
+    """
     import torch
 
     from ..models.heads import Guess
 
     if fitted is None:
         return Guess.none(rank, x)
-    parts = (fitted(x.cpu().numpy(), season), *fitted.spread((x.shape[2], x.shape[3], x.shape[4])))
-    return Guess(*(torch.from_numpy(part) for part in parts))
+    spread = (torch.from_numpy(part) for part in fitted.spread((x.shape[2], *x.shape[3:])))
+    if x.requires_grad:
+        return Guess(guess_mean(fitted, x, season), *spread)
+    return Guess(torch.from_numpy(fitted(x.cpu().numpy(), season)), *spread)
 
 
 class Reader:

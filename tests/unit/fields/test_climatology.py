@@ -17,7 +17,8 @@ from xearth.errors import (
     TimeAxisWarning,
     UnitsError,
 )
-from xearth.fields.climatology import anomaly, climatology
+from xearth.fields.climatology import anomaly, climatology, from_anomaly
+from xearth.fields.regrid import regrid
 from xearth.reference.persistence import Persistence
 
 
@@ -46,6 +47,42 @@ def test_anomalies_vanish_over_their_base_and_add_back():
     back = departure.groupby("time.month") + clim
     np.testing.assert_allclose(back, da, rtol=1e-14)
     xr.testing.assert_identical(departure, anomaly(da, clim))
+
+
+def test_from_anomaly_is_the_inverse_of_anomaly():
+    da = months()
+    clim = climatology(da, base=("1991", "1992"))
+    back = from_anomaly(anomaly(da, clim), clim)
+    np.testing.assert_allclose(back, da, rtol=1e-14)
+    assert back.attrs["units_metadata"] == "temperature: on_scale"
+    assert "anomaly" not in back.attrs["long_name"]
+    assert "base_period" not in back.attrs
+    kelvin = anomaly(da, clim).assign_attrs(units="K")  # differences: the same numbers
+    np.testing.assert_allclose(from_anomaly(kelvin, clim), da, rtol=1e-14)
+    xr.testing.assert_allclose(from_anomaly(anomaly(da, clim).chunk(time=5), clim), back)
+
+
+def test_forecasts_come_back_on_the_grid_and_in_the_units_of_the_data():
+    sst = samples.open("kaplan_sst").sel(time=slice("1950", "1981")).load()
+    fc = Persistence.fit(sst, horizon=3).forecast(sst, init="1981-12")
+    oisst = samples.open("oisst")
+    clim = climatology(oisst).assign_attrs(base_period="1951-01/1980-12")
+    back = from_anomaly(regrid(fc, like=oisst), clim)
+    at = {"lat": 0.5, "lon": 220.5}
+    for lead, month in ((1, 1), (2, 2), (3, 3)):
+        expected = fc.sel(lead=lead, lat=2.5, lon=222.5) + clim.sel(month=month, **at)
+        assert back.sel(lead=lead, **at).item() == pytest.approx(expected.item(), rel=1e-6)
+    assert back.attrs["units"] == "degC"
+    assert (back.isnull().any("lead") >= clim.isnull().any("month")).all()
+
+
+def test_from_anomaly_refuses_another_base_and_what_is_no_anomaly():
+    da = months()
+    clim = climatology(da, base=("1991", "1992"))
+    with pytest.raises(ConfigError, match=r"1991-01/1992-12.*\('1990-01', '1993-12'\)"):
+        from_anomaly(anomaly(da), clim)
+    with pytest.raises(UnitsError, match="expected anomalies"):
+        from_anomaly(da, clim)
 
 
 def test_own_anomalies_are_those_of_noaa():

@@ -128,6 +128,7 @@ def test_missing_cells_are_weighted_out():
 def test_other_dims_labels_and_float32():
     lat, lon = globe(6, 12)
     field = noise(lat, lon).expand_dims(time=[0, 1, 2]).transpose("lat", "time", "lon")
+    field.time.attrs["long_name"] = "number"
     field = field.astype("float32").assign_attrs(units="degC", cell_methods="time: mean")
     found = regrid(field, grid(*globe(3, 4)))
     assert found.dims == ("time", "lat", "lon")
@@ -137,6 +138,10 @@ def test_other_dims_labels_and_float32():
     assert found.attrs["cell_methods"] == "time: mean area: mean"
     assert "6 x 12 cells over 3 x 4" in found.attrs["history"]
     assert list(found.coords) == ["time", "lat", "lon"]
+    assert found.time.attrs == {"long_name": "number"}
+    part = covered_fraction(field, grid(*globe(3, 4)))
+    assert part.attrs == {"long_name": "known part of the area of the grid cell", "units": "1"}
+    assert part.time.attrs == {"long_name": "number"}
 
 
 def test_dask_stays_lazy_and_gives_the_same_numbers():
