@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .data.grid import Grid
     from .data.normalize import Normalizer
     from .data.sources import samples
+    from .data.splits import Split
     from .data.windows import Window
     from .fields.climatology import anomaly, climatology, from_anomaly
     from .fields.regions import NINO3, NINO4, NINO12, NINO34, TROPICS, Box, box_mean
@@ -73,6 +74,7 @@ _HOMES = {
     "constraints.functional": ("Index", "Nino3", "Nino4", "Nino12", "Nino34"),
     "data.grid": ("Grid",),
     "data.normalize": ("Normalizer",),
+    "data.splits": ("Split",),
     "data.windows": ("Window",),
     "fields.climatology": ("anomaly", "climatology", "from_anomaly"),
     "fields.regions": ("NINO3", "NINO4", "NINO12", "NINO34", "TROPICS", "Box", "box_mean"),
@@ -142,6 +144,7 @@ __all__ = [
     "Q",
     "RechargeOscillator",
     "Recipe",
+    "Split",
     "TrainOptions",
     "Window",
     "XearthError",
