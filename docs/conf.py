@@ -34,6 +34,9 @@ exclude_patterns = [
     "auto_gallery/*.json",
     "sg_execution_times.rst",
     "performance",  # tables that the page performance.rst includes
+    # tables that the cards of the models include
+    "models/enso-small-table.rst",
+    "models/enso-multi-table.rst",
 ]
 root_doc = "index"
 nitpicky = False

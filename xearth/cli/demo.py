@@ -27,6 +27,7 @@ from ..forecasting.hindcast import hindcast
 from ..forecasting.io import load
 from ..forecasting.recipe import Recipe
 from ..reference.climatology import Climatology
+from ..reference.cslim import CSLIM
 from ..reference.lim import LIM
 from ..reference.persistence import DampedPersistence, Persistence
 from ..verification.one_pass.verify import verify
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-__all__ = ["compare", "run_demo", "skill_table"]
+__all__ = ["compare", "difference_table", "run_demo", "skill_table"]
 
 WINDOW = Window(history=12, horizon=18)
 
@@ -46,6 +47,12 @@ LEARN = slice(None, "1981-12")
 #: Starts whose every lead is verified within 1982-2003.
 STARTS = slice("1981-12", "2002-06")
 SCORES = ("correlation", "rmse")
+#: Leads, in months, that intervals are printed of.
+LEADS = (3, 6, 9, 12)
+_HOW_SURE = (
+    "Intervals and p-values: paired block bootstrap over the {n} starts of December 1981 to June "
+    "2002. These years hold few El Ninos, so a large difference may still be luck."
+)
 
 
 def run_demo(*, init: str, members: int, epochs: int, netcdf: Path, figure: Path) -> None:
@@ -80,11 +87,11 @@ def run_demo(*, init: str, members: int, epochs: int, netcdf: Path, figure: Path
     print(_short_training(sst, epochs))
 
     _headline(f"The forecast of the shipped model enso-small from {init}, {members} members")
-    model = load("enso-small")
+    model: Any = load("enso-small")
     forecast = model.forecast(sst, init=init, members=members)
     print(_index_lines(nino_index(forecast)))
 
-    _headline("Its skill on 1982-2003, beside forecasts that need no network")
+    _headline("Its skill on 1982-2003, beside forecasts that need no network, fit to 1856-1981")
     forecasters = {"enso-small": model, **_references(sst.sel(time=LEARN))}
     indices = {name: _index(sst, one, STARTS) for name, one in forecasters.items()}
     truth = running_mean(nino_index(sst), 3)
@@ -93,8 +100,10 @@ def run_demo(*, init: str, members: int, epochs: int, netcdf: Path, figure: Path
         scores, evidence = compare(indices, truth)
     print(skill_table(scores))
     print("r: correlation, RMSE in K; Nino3.4 anomaly, mean of the three months up to the lead.")
-    print("\nCan the RMSE of enso-small be told from that of the others? (95 %, block bootstrap)")
-    print(_verdicts(evidence, leads=(3, 6, 9, 12, 15, 18)))
+    print(f"\n{_own_intervals(evidence, LEADS)}")
+    print("\nRMSE of enso-small less that of each at the same starts; is it better, at 95 %?")
+    print(difference_table(evidence, LEADS))
+    print(textwrap.fill(_HOW_SURE.format(n=int(evidence["n"].max())), 96))
     print("\nWhat the leak guard says:")
     for message in dict.fromkeys(str(warning.message) for warning in said):
         print(textwrap.fill(message, 96, initial_indent="- ", subsequent_indent="  "))
@@ -123,14 +132,15 @@ def compare(indices: dict[str, xr.DataArray], truth: xr.DataArray) -> tuple[xr.D
     -------
     tuple of xarray.Dataset
         ``correlation`` and ``rmse`` with dimensions (forecaster, lead); and for the first
-        forecast the differences from the others with their verdicts (reference, lead).
+        forecast both with their intervals (lead), and the differences from the others with their
+        intervals and verdicts (reference, lead).
     """
     first, *others = indices
     tables = [verify(index, truth, SCORES) for index in indices.values()]
     names = pd.Index(list(indices), name="forecaster")
     scores = xr.concat(tables, names, coords="minimal", compat="override", combine_attrs="override")
     reference = {name: indices[name] for name in others}
-    return scores, verify(indices[first], truth, ["rmse"], confidence=0.95, reference=reference)
+    return scores, verify(indices[first], truth, SCORES, confidence=0.95, reference=reference)
 
 
 def _index(obs: xr.DataArray, forecaster: Any, starts: slice) -> xr.DataArray:
@@ -145,16 +155,50 @@ def _index(obs: xr.DataArray, forecaster: Any, starts: slice) -> xr.DataArray:
     return index.isel(lead=slice(2, None))
 
 
-def _verdicts(evidence: xr.Dataset, *, leads: Sequence[int]) -> str:
-    """Return one line for each opponent: better, worse, or not to be told, at some leads."""
-    width = max(len(str(name)) for name in evidence["reference"].values)
-    lines = [" " * width + "".join(f"{f'lead {lead}':>16}" for lead in leads)]
-    for name in evidence["reference"].values:
-        verdicts = evidence["rmse_difference_verdict"].sel(reference=name, lead=list(leads))
-        short = [re.sub(r",? n = \d+", "", str(text)) for text in verdicts.values]
-        short = [text.replace("yes, ", "").replace("(p ", "(").replace("= ", "") for text in short]
-        lines.append(f"{name!s:<{width}}" + "".join(f"{text:>16}" for text in short))
+def difference_table(evidence: xr.Dataset, leads: Sequence[int]) -> str:
+    """Return the text table of what :func:`compare` found of the RMSE.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> K = {"units": "K"}
+    >>> cells = ("reference", "lead")
+    >>> found = {"": -0.1, "_lower": -0.25, "_upper": -0.04}
+    >>> found["_verdict"] = "yes, better (p = 0.010, n = 9)"
+    >>> evidence = xr.Dataset(
+    ...     {f"rmse_difference{end}": (cells, [[value]]) for end, value in found.items()},
+    ...     {"reference": ["LIM-15"], "lead": ("lead", [3], {"units": "months"})},
+    ... )
+    >>> print(difference_table(evidence, [3]))
+            lead  difference (K)        better?
+    LIM-15     3  -0.10 [-0.25, -0.04]  yes (p = 0.010)
+    """
+    names = [str(name) for name in evidence["reference"].values]
+    width = max(map(len, names))
+    lines = [f"{'':{width}}  lead  {'difference (K)':20}  better?"]
+    for name in names:
+        for lead in leads:
+            one = evidence.sel(reference=name, lead=lead)
+            value, low, high = (
+                float(one[f"rmse_difference{end}"]) for end in ("", "_lower", "_upper")
+            )
+            verdict = re.sub(r",? n = \d+", "", str(one["rmse_difference_verdict"].item()))
+            verdict = verdict.replace("yes, better", "yes").replace("yes, worse", "no, worse")
+            label = name if lead == leads[0] else ""
+            lines.append(
+                f"{label:{width}}  {lead:>4}  {value:+.2f} [{low:+.2f}, {high:+.2f}]  {verdict}"
+            )
     return "\n".join(lines)
+
+
+def _own_intervals(evidence: xr.Dataset, leads: Sequence[int]) -> str:
+    """Return the correlations of the first forecast with their intervals, in one line."""
+    cells = []
+    for lead in leads:
+        one = evidence.sel(lead=lead)
+        r, low, high = (float(one[f"correlation{end}"]) for end in ("", "_lower", "_upper"))
+        cells.append(f"{r:.2f} [{low:.2f}, {high:.2f}] at {lead}")
+    return f"r of enso-small with 95 % intervals: {', '.join(cells)} months"
 
 
 def skill_table(scores: xr.Dataset) -> str:
@@ -195,14 +239,14 @@ def _number(value: float) -> str:
 
 
 def _short_training(sst: xr.DataArray, epochs: int) -> str:
-    """Train a small network on every fourth window, with a progress bar; say what came out."""
+    """Train a small network on every sixth window, with a progress bar; say what came out."""
     from ..models.config import EarthformerConfig
     from ..models.heads import LowRankGaussian
 
     begin = time.monotonic()
     short = fit(
         EarthformerConfig.for_data(sst, WINDOW, like="icar_enso", base_units=16), sst,
-        window=dataclasses.replace(WINDOW, stride=4), validation=slice("1982-01", "1989-12"),
+        window=dataclasses.replace(WINDOW, stride=6), validation=slice("1982-01", "1989-12"),
         epochs=epochs, recipe=Recipe(head=LowRankGaussian(8), season=True, name="short"),
     )  # fmt: skip
     losses = [epoch["valid_loss"] for epoch in short.metrics["epochs"][0]]
@@ -217,7 +261,8 @@ def _references(train: xr.DataArray) -> dict[str, Any]:
     """Return the forecasts that any model has to beat, fit on `train`."""
     horizon = WINDOW.horizon
     return {
-        "LIM": LIM.fit(train, horizon=horizon, smoothing=3),
+        "LIM-15": LIM.fit(train, horizon=horizon, smoothing=3),
+        "CSLIM-15": CSLIM.fit(train, horizon=horizon, smoothing=3),
         "damped persistence": DampedPersistence.fit(train, horizon=horizon),
         "persistence": Persistence.fit(train, horizon=horizon),
         "climatology": Climatology.fit(train, horizon=horizon),
