@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from golden_icar import KEYS, icar
+from golden_sevir import KEYS as SEVIR_KEYS
+from golden_sevir import facts
 from golden_vectors import Result, relative_error
 
 from xearth.verification.protocols.crps_protocols import CRPS_PROTOCOLS
@@ -157,6 +159,10 @@ def _sevir_case(
 # --- metrics/enso -----------------------------------------------------------------------------
 
 
+# What other runners read, or what says how something is read.
+ELSEWHERE = ("enso_score", "sevir_skill", "sevir_preprocess", "nbody", "windows_args")
+
+
 def enso(folder: Path, index: Mapping[str, Any]) -> Iterator[Result]:
     """Run the ENSO scores, and its series, windows and numbers of samples."""
     path = folder / "enso_score.npz"
@@ -168,8 +174,9 @@ def enso(folder: Path, index: Mapping[str, Any]) -> Iterator[Result]:
     for name, run in _ENSO.items():
         yield guarded(f"enso/{name}", lambda r=run: r(arrays, index["enso"]))
     yield from icar(index)
+    yield from facts(index)
     for name in [*index.keys() - {"enso"}, *(path.stem for path in folder.glob("*.npz"))]:
-        if name not in ("enso_score", "sevir_skill", "windows_args", *KEYS):
+        if name not in (*ELSEWHERE, *KEYS, *SEVIR_KEYS):
             yield Result(name, skipped=True, note="data sets and their windows")
 
 

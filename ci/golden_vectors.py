@@ -518,6 +518,12 @@ def _nbody(path: Path, _: Mapping[str, Any]) -> Iterator[Result]:
     yield from nbody(path / "nbody.npz")
 
 
+def _preprocess(path: Path, _: Mapping[str, Any]) -> Iterator[Result]:
+    from golden_sevir import preprocess
+
+    yield from preprocess(path / "sevir_preprocess.npz")
+
+
 # Index file -> how its cases run. An index that is not here is a group of a later version. A data
 # set without an index is told by the name of its file.
 RUNNERS: dict[str, Runner] = {
@@ -527,6 +533,7 @@ RUNNERS: dict[str, Runner] = {
     "sevir_skill.json": _sevir,
     "enso_and_data.json": _enso,
     "nbody.npz": _nbody,
+    "sevir_preprocess.npz": _preprocess,
 }
 
 # Several groups call their index "index.json": what is in it tells them apart, a key or, for
