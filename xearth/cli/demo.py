@@ -192,13 +192,14 @@ def difference_table(evidence: xr.Dataset, leads: Sequence[int]) -> str:
 
 
 def _own_intervals(evidence: xr.Dataset, leads: Sequence[int]) -> str:
-    """Return the correlations of the first forecast with their intervals, in one line."""
+    """Return the correlations of the first forecast with their intervals."""
     cells = []
     for lead in leads:
         one = evidence.sel(lead=lead)
         r, low, high = (float(one[f"correlation{end}"]) for end in ("", "_lower", "_upper"))
         cells.append(f"{r:.2f} [{low:.2f}, {high:.2f}] at {lead}")
-    return f"r of enso-small with 95 % intervals: {', '.join(cells)} months"
+    text = f"r of enso-small with 95 % intervals: {', '.join(cells)} months"
+    return textwrap.fill(text, 96)
 
 
 def skill_table(scores: xr.Dataset) -> str:
@@ -239,14 +240,14 @@ def _number(value: float) -> str:
 
 
 def _short_training(sst: xr.DataArray, epochs: int) -> str:
-    """Train a small network on every sixth window, with a progress bar; say what came out."""
+    """Train a small network on every eighth window, with a progress bar; say what came out."""
     from ..models.config import EarthformerConfig
     from ..models.heads import LowRankGaussian
 
     begin = time.monotonic()
     short = fit(
         EarthformerConfig.for_data(sst, WINDOW, like="icar_enso", base_units=16), sst,
-        window=dataclasses.replace(WINDOW, stride=6), validation=slice("1982-01", "1989-12"),
+        window=dataclasses.replace(WINDOW, stride=8), validation=slice("1982-01", "1989-12"),
         epochs=epochs, recipe=Recipe(head=LowRankGaussian(8), season=True, name="short"),
     )  # fmt: skip
     losses = [epoch["valid_loss"] for epoch in short.metrics["epochs"][0]]

@@ -23,7 +23,7 @@ __all__ = ["main", "parser"]
 DESCRIPTION = """\
 Forecasts of labeled Earth-system fields with cuboid-attention networks.
 
-  xearth demo        the whole path on real data in a few minutes: start here
+  xearth demo        the whole path on real data in a minute: start here
   xearth info        what xearth sees in a NetCDF or Zarr file
   xearth forecast    an ensemble forecast from a file and a trained model
   xearth train       train a model on your own file
@@ -34,9 +34,9 @@ Forecasts of labeled Earth-system fields with cuboid-attention networks.
 DEMO = """\
 Open a real sea-surface-temperature record (Kaplan, tropical Pacific), train a network on it for
 a short while to show how, load the model that comes with xearth, forecast, and set its skill on
-1982-2003 beside a linear inverse model, damped persistence, persistence and climatology.
+1982-2003 beside two linear inverse models, both persistences and climatology, with intervals.
 
-Writes enso_forecast.nc (CF-1.11) and enso_forecast.png. Takes a few minutes on two cores.
+Writes enso_forecast.nc (CF-1.11) and enso_forecast.png. Takes half a minute on two cores.
 """
 
 INFO = """\
