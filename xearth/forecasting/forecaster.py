@@ -5,18 +5,18 @@ history :math:`X` and gives the mean :math:`\mu_s` and factors :math:`L_{s,k}` o
 Gaussian (:mod:`xearth.models.heads`), as a departure from the first guess if there is one.
 Member :math:`m` comes from network :math:`s = m \bmod S` with draws of its own,
 
-.. math:: Y_m = \mu_s + a \sum_k z_{m,k} L_{s,k}, \qquad z_{m,k} \sim \mathcal{N}(0, 1),
+.. math:: Y_m = \mu_s + a_n \sum_k z_{m,k} L_{s,k}, \qquad z_{m,k} \sim \mathcal{N}(0, 1),
 
 where :math:`z_m` depends on the seed, the init and :math:`m` alone: a member is the same
 whatever the number of members or of inits asked for. Without members the forecast is the mean
-:math:`\frac{1}{S}\sum_s \mu_s`. The factor :math:`a` is 1 unless it was chosen on a
-validation period that the training period's spread did not fit.
+:math:`\frac{1}{S}\sum_s \mu_s`. The factor :math:`a_n` is 1 unless the members are calibrated:
+one number, or one for each time of year of the init and each lead :math:`n`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,8 +76,9 @@ class NetworkForecaster:
         First guess.
     season : bool
         Whether the networks read the time of year.
-    width : float
-        Factor of the draws, chosen on a validation period.
+    width : float or sequence (S) of sequences (L) of float
+        Factor of the departures of members from the mean: one number, or a calibration for each
+        of S times of year of the init and each lead.
     name : str
     provenance : mapping
         Training period, validation, seeds, versions, data: plain values.
@@ -95,7 +96,7 @@ class NetworkForecaster:
     required: np.ndarray
     guess: FittedGuess | None = None
     season: bool = False
-    width: float = 1.0
+    width: float | Sequence[Sequence[float]] = 1.0
     name: str = "network"
     provenance: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
@@ -115,6 +116,13 @@ class NetworkForecaster:
             )
         if not self.states:
             raise ConfigError(f"forecaster {self.name!r}: expected at least one network, found 0")
+        width = np.asarray(self.width, dtype=np.float64)
+        whole = width.ndim == 0 or (width.ndim == 2 and width.shape[1] == self.window.horizon)
+        if not whole or not (width >= 0).all():
+            raise ConfigError(
+                f"forecaster {self.name!r}: expected a width of one number or of {self.horizon} "
+                f"for each time of year, none below 0; found shape {width.shape}"
+            )
 
     def __repr__(self) -> str:
         period = self.provenance.get("training_period", "unknown period")
@@ -304,11 +312,28 @@ class NetworkForecaster:
 
     def _predict(self, past: Histories, rows: slice, device: Any) -> list[Prediction]:
         """Return the prediction of each network for some of the inits."""
+        import torch
+
         x, network_input, season = past.batch(rows)
         guess = first_guess(self.guess, x, season, rank=self.head.rank)
         network_input = network_input.to(device)
         outputs = [network.to(device)(network_input) for network in self.networks]
-        return [self.head.predict(output).about(guess.to(output)) for output in outputs]
+        predictions = [self.head.predict(output).about(guess.to(output)) for output in outputs]
+        widths = torch.as_tensor(self.widths(season)).to(outputs[0])[:, :, None, None, None, None]
+        return [replace(one, factors=one.factors * widths) for one in predictions]
+
+    def widths(self, season: np.ndarray) -> np.ndarray:
+        """Return the factor of the members' departures, (n, L) or (1, 1).
+
+        Parameters
+        ----------
+        season : array (n,)
+            Time of year of each init, in [0, 1).
+        """
+        width = np.asarray(self.width, dtype=np.float64)
+        if width.ndim == 0:
+            return width.reshape(1, 1)
+        return width[np.rint(season * len(width)).astype(np.int64) % len(width)]
 
     def _members(
         self, predictions: list[Prediction], keys: np.ndarray, members: int, seed: int
@@ -323,7 +348,7 @@ class NetworkForecaster:
                 np.random.default_rng([seed, int(key), m]).standard_normal(self.head.rank)
                 for key in keys
             ]
-            z = torch.as_tensor(self.width * np.stack(draws), dtype=prediction.mean.dtype)
+            z = torch.as_tensor(np.stack(draws), dtype=prediction.mean.dtype)
             fields.append(prediction.member(z.to(prediction.mean.device)).cpu().numpy())
         return np.stack(fields, 2)
 

@@ -208,6 +208,34 @@ def test_a_first_guess_is_added(field, forecaster):
     np.testing.assert_allclose(apart[1], np.where(forecaster.required, expected, np.nan), atol=1e-4)
 
 
+def test_a_width_by_time_of_year_and_lead(field, forecaster):
+    inits = slice("2000-03", "2001-02")
+    width = np.random.default_rng(0).uniform(0.5, 2.0, (12, 2))
+    wide = dataclasses.replace(forecaster, width=width.tolist())
+    mean, plain, found = (
+        model.forecast(field, init=inits, members=members).values
+        for model, members in ((forecaster, None), (forecaster, 4), (wide, 4))
+    )
+    same(wide.forecast(field, init=inits), forecaster.forecast(field, init=inits))
+    centers = np.stack(
+        [
+            dataclasses.replace(forecaster, states=(state,)).forecast(field, init=inits).values
+            for state in forecaster.states
+        ],
+        2,
+    )
+    centers = centers[:, :, np.arange(4) % len(forecaster.states)]
+    assert mean.shape == centers[:, :, 0].shape
+    factor = width[np.arange(2, 14) % 12][:, :, None, None, None]
+    np.testing.assert_allclose(found, centers + factor * (plain - centers), atol=1e-4)
+
+
+@pytest.mark.parametrize("width", [-1.0, [1.0, 1.0], [[1.0] * 3] * 12])
+def test_impossible_widths(forecaster, width):
+    with pytest.raises(ConfigError, match="expected a width"):
+        dataclasses.replace(forecaster, width=width)
+
+
 def test_extra_dims_are_refused(field, forecaster):
     pair = field.expand_dims(member=[0, 1])
     pair["member"].attrs["standard_name"] = "realization"
