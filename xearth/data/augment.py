@@ -27,6 +27,7 @@ import xarray as xr
 from ..cf.discover import Axes, discover
 from ..errors import AxisError, ConfigError
 from .grid import Grid
+from .horizontal import grid_mapping
 from .loader import Batch
 
 if TYPE_CHECKING:
@@ -126,7 +127,8 @@ class Symmetry:
         -------
         same type
             With moved coordinates, ``lat`` and ``lon`` beside their values, and ``symmetry``
-            among the attributes. The inverse brings values and coordinates back.
+            among the attributes. The inverse brings values and coordinates back, not the grid
+            mapping.
 
         Raises
         ------
@@ -260,6 +262,7 @@ def _said(found: Any, obj: Any, symmetry: Symmetry) -> Any:
     """Tell in the attributes what was done in all; the grid mapping does not hold any more."""
     before = _read(obj.attrs.get("symmetry"))
     total = before.then(symmetry)
+    found = found.drop_vars([grid_mapping(obj)], errors="ignore")
     fields = [found] if isinstance(found, xr.DataArray) else list(found.data_vars.values())
     for field in fields:
         field.attrs.pop("grid_mapping", None)
