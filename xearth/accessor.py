@@ -151,6 +151,79 @@ class _Accessor:
 
         return regrid(self._obj, like, minimum_covered=minimum_covered)
 
+    def forecast(
+        self,
+        model: Forecaster | str | Path,
+        *,
+        init: Any = None,
+        members: int | None = None,
+        seed: int = 0,
+        leads: int | None = None,
+        progress: bool = False,
+    ) -> Any:
+        """Forecast from this field, or these; see :func:`xearth.forecast`.
+
+        Parameters
+        ----------
+        model : Forecaster, path or str
+            A forecaster, the path of a saved one, or the name of a shipped one.
+        init : str, datetime, slice or sequence, optional
+            Starts, each the last observed step; by default the last step of the field.
+        members : int, optional
+            Size of the ensemble; by default the mean forecast.
+        seed : int
+            Member k of a seed is the same for any number of members.
+        leads : int, optional
+            How many leads to return; by default all that the model forecasts.
+        progress : bool
+            Show a bar over the starts.
+
+        Returns
+        -------
+        DataArray or Dataset
+            (init, lead[, member], y, x) in the units and orientation of this field; of another
+            product or grid than the model's, anomalies on the model's grid.
+
+        Examples
+        --------
+        >>> import xearth
+        >>> sst = xearth.samples.open("kaplan_sst")
+        >>> fc = sst.earthformer.forecast("enso-small", init="1997-06", members=4)
+        >>> dict(fc.sizes)
+        {'init': 1, 'lead': 18, 'member': 4, 'lat': 12, 'lon': 22}
+        """
+        from .forecasting.forecaster import forecast
+
+        return forecast(
+            self._obj, model, init=init, members=members, seed=seed, leads=leads, progress=progress
+        )
+
+    def hindcast(
+        self,
+        model: Forecaster | str | Path,
+        *,
+        init: Any = None,
+        members: int | None = None,
+        seed: int = 0,
+        starts_per_block: int | None = None,
+    ) -> Any:
+        """Return forecasts from many starts, lazily; see :func:`xearth.hindcast`.
+
+        Examples
+        --------
+        >>> import xearth
+        >>> sst = xearth.samples.open("kaplan_sst")
+        >>> hc = sst.earthformer.hindcast("enso-small", init=slice("1982-01", "1983-12"))
+        >>> hc.sizes["init"], hc.chunks is not None
+        (24, True)
+        """
+        from .forecasting.hindcast import hindcast
+
+        blocks = starts_per_block
+        return hindcast(
+            self._obj, model, init=init, members=members, seed=seed, starts_per_block=blocks
+        )
+
     def to_cf(self, path: str | Path | None = None, **attributes: str) -> xr.Dataset:
         """Return a CF-1.11 dataset, written to ``path`` if given; see :func:`xearth.to_cf`.
 
@@ -261,53 +334,6 @@ class DataArrayAccessor(_Accessor):
 
         return running_mean(self._obj, months, align=align, history=history)
 
-    def forecast(
-        self,
-        model: Forecaster | str | Path,
-        *,
-        init: Any = None,
-        members: int | None = None,
-        seed: int = 0,
-        leads: int | None = None,
-        progress: bool = False,
-    ) -> xr.DataArray:
-        """Forecast from this field; see :func:`xearth.forecast`.
-
-        Parameters
-        ----------
-        model : Forecaster, path or str
-            A forecaster, the path of a saved one, or the name of a shipped one.
-        init : str, datetime, slice or sequence, optional
-            Starts, each the last observed step; by default the last step of the field.
-        members : int, optional
-            Size of the ensemble; by default the mean forecast.
-        seed : int
-            Member k of a seed is the same for any number of members.
-        leads : int, optional
-            How many leads to return; by default all that the model forecasts.
-        progress : bool
-            Show a bar over the starts.
-
-        Returns
-        -------
-        DataArray
-            (init, lead[, member], y, x) in the units and orientation of this field; of another
-            product or grid than the model's, anomalies on the model's grid.
-
-        Examples
-        --------
-        >>> import xearth
-        >>> sst = xearth.samples.open("kaplan_sst")
-        >>> fc = sst.earthformer.forecast("enso-small", init="1997-06", members=4)
-        >>> dict(fc.sizes)
-        {'init': 1, 'lead': 18, 'member': 4, 'lat': 12, 'lon': 22}
-        """
-        from .forecasting.forecaster import forecast
-
-        return forecast(
-            self._obj, model, init=init, members=members, seed=seed, leads=leads, progress=progress
-        )
-
     def sensitivity(
         self, model: Forecaster | str | Path, *, of: Index, init: Any = None
     ) -> xr.DataArray:
@@ -323,32 +349,6 @@ class DataArrayAccessor(_Accessor):
         from .forecasting.sensitivity import sensitivity
 
         return sensitivity(self._obj, model, of=of, init=init)
-
-    def hindcast(
-        self,
-        model: Forecaster | str | Path,
-        *,
-        init: Any = None,
-        members: int | None = None,
-        seed: int = 0,
-        starts_per_block: int | None = None,
-    ) -> xr.DataArray:
-        """Return forecasts from many starts, lazily; see :func:`xearth.hindcast`.
-
-        Examples
-        --------
-        >>> import xearth
-        >>> sst = xearth.samples.open("kaplan_sst")
-        >>> hc = sst.earthformer.hindcast("enso-small", init=slice("1982-01", "1983-12"))
-        >>> hc.sizes["init"], hc.chunks is not None
-        (24, True)
-        """
-        from .forecasting.hindcast import hindcast
-
-        blocks = starts_per_block
-        return hindcast(
-            self._obj, model, init=init, members=members, seed=seed, starts_per_block=blocks
-        )
 
     def verify(
         self,
