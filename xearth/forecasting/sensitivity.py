@@ -76,7 +76,7 @@ def sensitivity(
     Raises
     ------
     ConfigError
-        The forecaster is no network of one field, or ``of`` is no Index.
+        The forecaster is no network of one field, ``history`` no DataArray, or ``of`` no Index.
     LeadError
         A lead beyond the horizon.
     RegionError
@@ -102,6 +102,11 @@ def sensitivity(
         raise ConfigError(
             f"sensitivity of {getattr(forecaster, 'name', forecaster)!r}: expected a network of "
             f"one field, found {type(forecaster).__name__}. Load one, such as 'enso-small'."
+        )
+    if not isinstance(history, xr.DataArray):
+        raise ConfigError(
+            f"sensitivity by a {type(history).__name__}: expected a DataArray. Choose a variable, "
+            f"for example ds[{forecaster.normalizer.variables[0]!r}]."
         )
     if not isinstance(of, Index):
         raise ConfigError(f"of={of!r}: expected an Index, such as xearth.Nino34(lead=9).")
@@ -185,7 +190,7 @@ def _labeled(
 def _at(field: Any, past: Histories) -> xr.DataArray:
     """Return where a field (time, y, x) holds values, by (init, lag)."""
     steps = xr.DataArray(past.steps[:, ::-1], dims=("init", "lag"))
-    known: xr.DataArray = field.notnull().isel({past.axis.name: steps}).compute()
+    known: xr.DataArray = field.isel({past.axis.name: steps}).notnull().compute()
     return known.reset_coords(drop=True).drop_vars(past.axis.name, errors="ignore")
 
 

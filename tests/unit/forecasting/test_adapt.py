@@ -86,6 +86,18 @@ def test_a_product_made_of_the_training_data_gives_their_forecast(model, kaplan,
     assert (found.isel(init=0).notnull().values == expected.isel(init=0).notnull().values).all()
 
 
+def test_datasets_are_read_like_arrays(model, kaplan):
+    other = product(kaplan, **GRIDS["1 degree, north first, 15th"])
+    time = xr.DataArray(np.zeros(other.sizes["time"]), dims="time")
+    data = xr.Dataset({"ssta": other, "unused": time})
+    found = data.earthformer.forecast(model, init="1982-06")
+    assert list(found.data_vars) == ["ssta"]
+    expected = forecast(other, model, init="1982-06")
+    xr.testing.assert_allclose(found.ssta.drop_attrs(), expected.rename("ssta").drop_attrs())
+    own = xr.Dataset({"ssta": kaplan})
+    assert as_history(own, model).ssta.identical(kaplan)
+
+
 def test_what_is_read_is_anomaly_and_mean_over_cells(model, kaplan):
     other = product(kaplan, **GRIDS["1 degree, north first, 15th"])
     read = as_history(other, model)

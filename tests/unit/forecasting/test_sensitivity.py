@@ -24,6 +24,7 @@ from xearth.forecasting.io import load
 from xearth.forecasting.sensitivity import index_of, sensitivity
 from xearth.forecasting.stepwise import Stepwise
 from xearth.models.heads import LowRankGaussian, Point
+from xearth.reference.lim import LIM
 
 from .conftest import make_field, make_forecaster
 
@@ -236,6 +237,15 @@ def test_oisst_gets_its_own_sensitivity(small):
     assert float(g.sel(lag=0, lat=slice(-5, 5), lon=slice(190, 270)).sum()) > 0.3
 
 
+def test_dask_and_files_read_what_they_need(models):
+    field, made = models
+    of, model = Index(BOX, lead=2), made["linear guess"]
+    fine = finer(field)
+    expected = sensitivity(fine, model, of=of, init=INITS)
+    found = sensitivity(fine.chunk(time=12, lat=5), model, of=of, init=INITS)
+    xr.testing.assert_allclose(found, expected)
+
+
 def test_it_is_written_as_cf(models, tmp_path):
     field, made = models
     g = sensitivity(field, made["networks alone"], of=Index(BOX, lead=1), init=INITS)
@@ -255,6 +265,11 @@ def test_refusals_teach(models, small):
         sensitivity(field, model, of=Nino34(lead=1))
     with pytest.raises(ConfigError, match="Nino34"):
         sensitivity(field, model, of="nino34")
+    with pytest.raises(ConfigError, match=r"ds\['ssta'\]"):
+        sensitivity(xr.Dataset({"ssta": field}), model, of=Index(BOX, lead=1))
+    lim = LIM.fit(samples.open("kaplan_sst").sel(time=slice("1950", "1981")), horizon=3)
+    with pytest.raises(ConfigError, match="LIM"):
+        sensitivity(field, lim, of=Index(BOX, lead=1))
     with pytest.raises(ConfigError, match="lead=0"):
         Nino34(lead=0)
     with pytest.raises(ConfigError, match="steps=True"):
