@@ -203,7 +203,8 @@ def open(
         the published tables are trained on (``vil`` as pixel values). Otherwise physical units,
         missing as NaN.
     chunks : optional
-        Dask chunks as in :meth:`xarray.DataArray.chunk`, by default xarray's own lazy arrays.
+        Dask chunks as in :meth:`xarray.DataArray.chunk`, by default xarray's own lazy arrays. A
+        file is read event by event: ``{"event": 1}`` fits, and ``.load()`` what fits in memory.
 
     Returns
     -------
