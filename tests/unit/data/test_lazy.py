@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from xarray.core import indexing
 
@@ -34,6 +34,7 @@ def key(draw, size: int):
     return draw(st.one_of(kinds))
 
 
+@settings(deadline=None)
 @given(st.fixed_dictionaries({d: key(n) for d, n in zip(DIMS, WHOLE.shape, strict=True)}))
 def test_any_orthogonal_index(keys):
     seen: list[int] = []
