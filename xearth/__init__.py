@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .data.splits import Split
     from .data.windows import Window
     from .fields.climatology import anomaly, climatology, from_anomaly
+    from .fields.rain import rain_rate, reflectivity
     from .fields.regions import NINO3, NINO4, NINO12, NINO34, TROPICS, Box, box_mean
     from .fields.regrid import covered_fraction, regrid
     from .forecasting.adapt import as_history
@@ -77,6 +78,7 @@ _HOMES = {
     "data.splits": ("Split",),
     "data.windows": ("Window",),
     "fields.climatology": ("anomaly", "climatology", "from_anomaly"),
+    "fields.rain": ("rain_rate", "reflectivity"),
     "fields.regions": ("NINO3", "NINO4", "NINO12", "NINO34", "TROPICS", "Box", "box_mean"),
     "fields.regrid": ("covered_fraction", "regrid"),
     "forecasting.adapt": ("as_history",),
@@ -173,6 +175,8 @@ __all__ = [
     "nino_index",
     "observations_at",
     "open_hindcast",
+    "rain_rate",
+    "reflectivity",
     "regrid",
     "relative_nino34",
     "rmse",
