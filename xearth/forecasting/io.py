@@ -1,14 +1,15 @@
 """A forecaster in one file, and the forecasters that ship with the package.
 
-The file is safetensors: the weights ``network.K.NAME`` of each network and the arrays
-``guess.NAME`` of the first guess, with everything else as JSON in its metadata. Nothing in it is
-executed. Weights kept in float16 are read as float32.
+The file is safetensors. That of a network forecaster holds the weights ``network.K.NAME`` of each
+network and the arrays ``guess.NAME`` of the first guess, with everything else as JSON in its
+metadata; that of a combination of index forecasters is told in :mod:`~xearth.forecasting.multi`.
+Nothing in it is executed. Weights kept in float16 are read as float32.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,8 @@ from ..data.windows import Window
 from ..errors import CheckpointError, XearthError
 from .firstguess import FittedGuess
 from .forecaster import NetworkForecaster
+from .multi import KIND as MULTI
+from .multi import MultiForecaster
 
 if TYPE_CHECKING:
     import torch
@@ -99,13 +102,18 @@ def save(forecaster: NetworkForecaster, path: str | Path, *, dtype: str | None =
     return save_tensors(path, tensors, facts)
 
 
-def load(path_or_name: str | Path) -> NetworkForecaster:
+def load(path_or_name: str | Path) -> NetworkForecaster | MultiForecaster:
     """Return a forecaster from a file, or one that ships with the package by its name.
 
     Parameters
     ----------
     path_or_name : path or str
         A file written by ``forecaster.save``, or one of :func:`shipped`.
+
+    Returns
+    -------
+    NetworkForecaster or MultiForecaster
+        Whichever wrote the file.
 
     Raises
     ------
@@ -129,22 +137,24 @@ def load(path_or_name: str | Path) -> NetworkForecaster:
             )
         path = named
     tensors, facts = load_tensors(path)
-    if facts.get("kind") != KIND or facts.get("format") != FORMAT:
+    kind = str(facts.get("kind"))
+    if kind not in _READERS or facts.get("format") != FORMAT:
         raise CheckpointError(
-            f"{path}: expected a {KIND} of format {FORMAT}, found {facts.get('kind')!r} of format "
-            f"{facts.get('format')!r}. Write it with forecaster.save(path) of this version."
+            f"{path}: expected a {' or '.join(_READERS)} of format {FORMAT}, found {kind!r} of "
+            f"format {facts.get('format')!r}. Write it with forecaster.save(path) of this version."
         )
     try:
-        forecaster = _assemble(tensors, facts)
+        forecaster = _READERS[kind](tensors, facts)
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, CheckpointError):
             raise
         what = str(error) if isinstance(error, XearthError) else f"{type(error).__name__} {error}"
         raise CheckpointError(
-            f"{path}: expected the whole of a {KIND}, found it damaged or of another version "
+            f"{path}: expected the whole of a {kind}, found it damaged or of another version "
             f"({what}). Write it again with forecaster.save(path)."
         ) from error
-    _check_weights(forecaster, path)
+    if isinstance(forecaster, NetworkForecaster):
+        _check_weights(forecaster, path)
     return forecaster
 
 
@@ -196,6 +206,12 @@ def _assemble(tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> 
         provenance=facts["provenance"],
         metrics=facts["metrics"],
     )
+
+
+_READERS: Mapping[str, Callable[..., NetworkForecaster | MultiForecaster]] = {
+    KIND: _assemble,
+    MULTI: MultiForecaster.restore,
+}
 
 
 def _config(model: str, values: Mapping[str, Any]) -> Any:

@@ -4,9 +4,10 @@ Notation
 --------
 The training period is cut into blocks. For each block the forecaster is fitted to the rest,
 without ``gap`` steps before the block and without the steps that the block's forecasts reach, and
-started from every step of the block. Forecast anomalies are kept within 1.25 times the largest one
-of the training period, for a nonlinear model may run away. With those of the starts :math:`k` at
-lead :math:`n`, :math:`f_{k,n}`, and the observed ones :math:`o_{k,n}`, the shrinkage is
+started from every step of the block whose history lies within the block and the gap before it.
+Forecast anomalies are kept within 1.25 times the largest one of the training period, for a
+nonlinear model may run away. With those of the starts :math:`k` at lead :math:`n`,
+:math:`f_{k,n}`, and the observed ones :math:`o_{k,n}`, the shrinkage is
 
 .. math:: b_n = \max\Bigl(0, \sum_k f_{k,n} o_{k,n} \Big/ \sum_k f_{k,n}^2\Bigr)
 
@@ -235,7 +236,9 @@ def _cross_validate(
                 "years, or use shorter blocks."
             )
         model = make(train.isel({time: np.flatnonzero(seen)}))
-        rows = np.flatnonzero((steps >= first + model.history - 1) & (steps <= last))
+        # the gap before the block is unseen too, so a start may look back into it
+        earliest = max(first, first + model.history - 1 - gap)
+        rows = np.flatnonzero((steps >= max(earliest, model.history - 1)) & (steps <= last))
         if rows.size == 0:
             continue
         init = train[time].values[rows]

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 
 from ..cf.discover import discover
 from ..errors import AxisError, ConfigError, GridMismatchError, MissingDataError, TimeAxisError
 from .training import Floats, Starts, Training
 
-__all__ = ["IndexSet"]
+__all__ = ["IndexSet", "waves_of_year"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,6 +150,21 @@ class IndexSet:
             combine_attrs="drop_conflicts",
         )
         return joined.transpose(..., self.dim)
+
+
+def waves_of_year(month: npt.ArrayLike, order: int) -> Floats:
+    """Constant, cosine and sine of each order at times in months, (..., 1 + 2 J).
+
+    Examples
+    --------
+    >>> waves_of_year([0, 6], 1).round(12).tolist()
+    [[1.0, 1.0, 0.0], [1.0, -1.0, 0.0]]
+    """
+    phase = 2 * np.pi / 12 * np.asarray(month, dtype=np.float64)
+    waves = [np.ones_like(phase)]
+    for j in range(1, order + 1):
+        waves += [np.cos(j * phase), np.sin(j * phase)]
+    return np.stack(waves, axis=-1)
 
 
 def _split(obj: xr.DataArray | xr.Dataset) -> tuple[dict[str, xr.DataArray], str | None]:
