@@ -88,7 +88,7 @@ def on_indices(learned, starts):
 
 
 recent = slice("2001-12", "2023-06")
-multi = xearth.hindcast(ocean, xearth.load("enso-multi"), init=recent).Nino34.compute()
+multi = xearth.load("enso-multi").forecast(ocean, init=recent).Nino34
 guard(multi, ocean.Nino34)
 after = on_indices(early, recent) | {"enso-multi": multi}
 tables = {
