@@ -66,10 +66,10 @@ for ax, (name, cells) in zip(axes, cuboids.items(), strict=True):
 
 # %%
 # The same, frame by frame. One cuboid is framed; dots mark the cells of it that its first cell
-# attends to. A local cuboid is a block of neighbors. A dilated one takes every second frame, row and
-# column, so it sees the whole field, coarsely. A shifted one is a block that begins in the middle of
-# a local one, so that what was in two cuboids comes together. What it cuts at one side of the field
-# goes on at the other; a mask keeps such strangers from attending to each other.
+# attends to. A local cuboid is a block of neighbors. A dilated one takes every second frame, row
+# and column, so it sees the whole field, coarsely. A shifted one is a block that begins in the
+# middle of a local one, so that what was in two cuboids comes together. What it cuts at one side
+# of the field goes on at the other; a mask keeps such strangers from attending to each other.
 figure, axes = plt.subplots(3, 6, figsize=(9, 4.9), layout="constrained")
 for row, (name, cells) in zip(axes, cuboids.items(), strict=True):
     found, mask = number_of_cuboid(cells), self_mask(partitions[name], "ignore")

@@ -19,7 +19,7 @@ from ..errors import ConfigError, GridMismatchError
 __all__ = ["Extrapolation", "displacements", "motion", "sample", "warp"]
 
 COARSEST = 16
-MIDPOINT = 3
+MIDPOINT = 2
 SINGULAR = 1e-9
 NEARLY_ONE = 1 - 1e-3
 
@@ -113,10 +113,9 @@ def displacements(v: Tensor, steps: int) -> Tensor:
             [1.0000, 1.0000]])
     """
     x = _cells(v)
-    d = torch.zeros_like(v)
+    d, alpha = torch.zeros_like(v), v
     found = []
     for _ in range(steps):
-        alpha = sample(v, x - d)
         for _ in range(MIDPOINT):
             alpha = sample(v, x - d - alpha / 2)
         d = d + alpha
@@ -267,13 +266,13 @@ class Extrapolation(nn.Module):
 def _step(z: Tensor, known: Tensor, v: Tensor, window: float, stiffness: float) -> Tensor:
     """Improve the motion once."""
     x = _cells(v)
-    stacked = torch.cat([z, known], dim=1).movedim(1, -1)
-    n = z.shape[1]
+    n = z.shape[1] - 1
     before, after = x - v / 2, x + v / 2
-    early, late = sample(stacked, before), sample(stacked, after)
-    a, b = early[..., : n - 1], late[..., 1:n]
-    w = early[..., n : 2 * n - 1] * late[..., n + 1 :]
-    w = (_inside(before) & _inside(after) & (w > NEARLY_ONE)).to(w.dtype)
+    early = sample(torch.cat([z[:, :-1], known[:, :-1]], dim=1).movedim(1, -1), before)
+    late = sample(torch.cat([z[:, 1:], known[:, 1:]], dim=1).movedim(1, -1), after)
+    a, b = early[..., :n], late[..., :n]
+    sure = early[..., n:] * late[..., n:] > NEARLY_ONE
+    w = (_inside(before) & _inside(after) & sure).to(z.dtype)
     e = b - a
     row, column = _gradient((a + b) / 2)
     r = row * v[..., :1] + column * v[..., 1:] - e

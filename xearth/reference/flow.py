@@ -44,8 +44,8 @@ Floats = npt.NDArray[np.float64]
 
 #: Cells of the shorter side below which frames are not halved again.
 COARSEST = 16
-#: Iterations that find the middle of a step of a trajectory.
-MIDPOINT = 3
+#: Iterations that find the middle of a step of a trajectory, from that of the step before.
+MIDPOINT = 2
 #: Determinant, in squares of the trace, of equations that say nothing of one direction.
 SINGULAR = 1e-9
 NEARLY_ONE = 1 - 1e-3
@@ -115,10 +115,9 @@ def displacements(v: Floats, steps: int) -> Floats:
     [[0.5, 0.5], [1.0, 1.0]]
     """
     x = _cells(*v.shape[:2])
-    d = np.zeros_like(v)
+    d, alpha = np.zeros_like(v), v
     found = []
     for _ in range(steps):
-        alpha = sample(v, x - d)
         for _ in range(MIDPOINT):
             alpha = sample(v, x - d - alpha / 2)
         d = d + alpha
@@ -190,15 +189,14 @@ def sample(values: Floats, at: Floats) -> Floats:
 def _step(z: Floats, known: Floats, v: Floats, window: float, stiffness: float) -> Floats:
     """Improve the motion once."""
     x = _cells(*v.shape[:2])
-    stacked = np.moveaxis(np.concatenate([z, known]), 0, -1)
-    n = len(z)
+    n = len(z) - 1
     # frame k where it will be half a step later, frame k + 1 where it was half a step before
     before, after = x - v / 2, x + v / 2
-    early, late = sample(stacked, before), sample(stacked, after)
-    a, b = early[..., : n - 1], late[..., 1:n]
-    w = early[..., n : 2 * n - 1] * late[..., n + 1 :]
+    early = sample(np.moveaxis(np.concatenate([z[:-1], known[:-1]]), 0, -1), before)
+    late = sample(np.moveaxis(np.concatenate([z[1:], known[1:]]), 0, -1), after)
+    a, b = early[..., :n], late[..., :n]
     inside = _inside(before, v.shape[:2]) & _inside(after, v.shape[:2])
-    w = np.where(inside & (w > NEARLY_ONE), 1.0, 0.0)
+    w = np.where(inside & (early[..., n:] * late[..., n:] > NEARLY_ONE), 1.0, 0.0)
     e = b - a
     row, column = _gradient((a + b) / 2)
     r = row * v[..., :1] + column * v[..., 1:] - e

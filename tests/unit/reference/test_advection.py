@@ -148,13 +148,32 @@ def test_a_hindcast_of_it_is_lazy_and_the_same():
     xr.testing.assert_equal(hc[1].compute(), model.forecast(da, init=da.time.values[3])[0])
 
 
-def test_real_showers_beat_persistence():
-    da = samples.open("knmi_radar").sel(time=slice("2010-08-26T04:20", "2010-08-26T05:00")).load()
-    fc = Advection(horizon=6).forecast(da, init="2010-08-26T04:30").squeeze("init")
-    truth, last = da.values[3:9], da.values[2]
-    known = np.isfinite(fc.values) & np.isfinite(truth)
-    moved, stayed = (np.mean((f - truth)[known] ** 2) for f in (fc.values, last))
-    assert moved < 0.6 * stayed
+def test_the_dutch_event_is_forecast_as_well_as_by_others():
+    """Marks of a published extrapolation on the same starts: CSI 0.505 and 0.706, MSE 0.337.
+
+    Threat scores at 1 and 0.1 mm/h of pooled counts, mean over leads of 5 to 60 minutes, in cells
+    always seen; what is not known counts as dry.
+    """
+    da = samples.open("knmi_radar").load()
+    starts = [np.datetime64(f"2010-08-26T{t}", "ns") for t in ("00:15", "02:20", "04:30", "06:35")]
+    first = [int(np.flatnonzero(da.time.values == t)[0]) + 1 for t in starts]
+    seen = np.isfinite(da.values).all(axis=0)
+    truth = np.stack([da.values[k : k + 12] for k in first])[..., seen]
+    made = Advection(horizon=12).forecast(da, init=starts).values
+    moved = np.nan_to_num(made)[..., seen]
+    stayed = np.stack([da.values[k - 1 : k] for k in first])[..., seen]
+
+    def threat(f, limit):
+        both = ((f >= limit) & (truth >= limit)).sum((0, 2))
+        either = ((f >= limit) | (truth >= limit)).sum((0, 2))
+        return (both / either).mean()
+
+    # these two are of the protocol itself: persistence has nothing to be tuned
+    assert threat(stayed, 1.0) == pytest.approx(0.256, abs=0.001)
+    assert np.mean((stayed - truth) ** 2) == pytest.approx(0.707, abs=0.001)
+    assert threat(moved, 1.0) > 0.505
+    assert threat(moved, 0.1) > 0.706
+    assert np.mean((moved - truth) ** 2) < 0.337
 
 
 @pytest.mark.parametrize(
