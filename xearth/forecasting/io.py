@@ -216,12 +216,11 @@ _READERS: Mapping[str, Callable[..., NetworkForecaster | MultiForecaster]] = {
 
 def _config(model: str, values: Mapping[str, Any]) -> Any:
     """Return the configuration of a model by the name of its class."""
-    from ..models.config import EarthformerConfig
+    from ..models.kinds import CONFIGS
 
-    known = {config.__name__: config for config in (EarthformerConfig,)}
-    if model not in known:
-        raise CheckpointError(f"unknown model {model!r}: this version knows {sorted(known)}")
-    return known[model].from_dict(values)
+    if model not in CONFIGS:
+        raise CheckpointError(f"unknown model {model!r}: this version knows {sorted(CONFIGS)}")
+    return CONFIGS[model].from_dict(values)
 
 
 def _check_weights(forecaster: NetworkForecaster, path: Path) -> None:
