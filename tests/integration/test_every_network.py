@@ -36,7 +36,7 @@ NETWORKS = {
     ),
     "stacked_convlstm": (StackedConvLSTMConfig, {"hidden": (8, 8)}),
     "predrnn": (PredRNNConfig, {"hidden": (8, 8)}),
-    "phydnet": (PhyDNetConfig, {"width": 16, "hidden": (8, 64)}),
+    "phydnet": (PhyDNetConfig, {"width": 16, "hidden": (8, 32)}),
     "e3d_lstm": (E3DLSTMConfig, {"hidden": (4, 4)}),
     "rainformer": (RainformerConfig, {"width": 8}),
     "simvp": (SimVPConfig, {"width": 8, "translator_width": 16, "blocks": 2}),
