@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from .models.config import EarthformerConfig
     from .models.earthformer import Earthformer
     from .models.heads import LowRankGaussian, Point
+    from .reference.advection import Advection
     from .reference.analog import Analog
     from .reference.climatology import Climatology
     from .reference.cslim import CSLIM
@@ -94,6 +95,7 @@ _HOMES = {
     "models.config": ("EarthformerConfig",),
     "models.earthformer": ("Earthformer",),
     "models.heads": ("LowRankGaussian", "Point"),
+    "reference.advection": ("Advection",),
     "reference.analog": ("Analog",),
     "reference.climatology": ("Climatology",),
     "reference.cslim": ("CSLIM",),
@@ -120,6 +122,7 @@ __all__ = [
     "NINO12",
     "NINO34",
     "TROPICS",
+    "Advection",
     "Analog",
     "Axes",
     "Box",
