@@ -198,7 +198,7 @@ class Baseline(nn.Module):
         raise NotImplementedError(f"{type(self).__name__}._forecast")
 
     def check_frames(self, name: str, x: Tensor, shape: tuple[int, ...]) -> None:
-        """Raise GridMismatchError unless x is (N, *shape)."""
+        """Raise GridMismatchError unless x is (N, T, H, W, C) with ``shape`` after N."""
         if tuple(x.shape[1:]) != tuple(shape):
             config = type(self.config).__name__
             raise GridMismatchError(
