@@ -29,8 +29,17 @@ GUESSES = {
     "linear, mean of 5, 10, 20": LinearGuess(components=SEVERAL, lags=LAGS),
     "... and products": LinearGuess(components=SEVERAL, lags=LAGS, products=2),
     "... and recent years": LinearGuess(components=SEVERAL, lags=LAGS, products=2, half_life=480.0),
-    "... and steps (shipped)": LinearGuess(
+    "... and steps": LinearGuess(
         components=SEVERAL, lags=LAGS, products=2, half_life=480.0, stepwise=STEPS
+    ),
+    "... less annual (shipped)": LinearGuess(
+        components=SEVERAL,
+        lags=LAGS,
+        products=2,
+        half_life=480.0,
+        stepwise=STEPS,
+        annual=0.7,
+        penalties=(1.0, 3.0, 10.0, 30.0, 100.0),
     ),
 }
 

@@ -66,6 +66,8 @@ RECIPE = Recipe(
         products=2,
         half_life=480.0,
         stepwise=Stepwise(share=0.5, leads=6, components=15),
+        annual=0.7,
+        penalties=(1.0, 3.0, 10.0, 30.0, 100.0),
     ),
     season=True,
     networks=3,

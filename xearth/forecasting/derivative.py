@@ -49,7 +49,8 @@ def guess_mean(fitted: FittedGuess, x: Tensor, season: np.ndarray) -> Tensor:
         parts.append(few[:, i] * few[:, j] * like(each))
     base = torch.cat(parts, 1)
     angle = 2 * np.pi * np.asarray(season, dtype=np.float64)[:, None]
-    features = torch.cat([base, base * like(np.cos(angle)), base * like(np.sin(angle))], 1)
+    waves = [base * like(fitted.annual * wave(angle)) for wave in (np.cos, np.sin)]
+    features = torch.cat([base, *waves], 1)
     p = torch.einsum("nf,lfk->nlk", features, like(fitted.coefficients))
     p0 = (last * weight) @ eofs.T
     if len(fitted.cycle):

@@ -65,6 +65,11 @@ class LinearGuess:
         Samples so many before the last one count half; default all alike.
     stepwise : Stepwise, optional
         The part of the guess that is made step by step.
+    annual : float
+        Size of what varies over the year beside what does not: small values shrink the annual
+        cycle of the coefficients more.
+    penalties : tuple of float
+        Those of the ridge to choose from.
 
     Raises
     ------
@@ -78,6 +83,8 @@ class LinearGuess:
     products: int = 0
     half_life: float | None = None
     stepwise: Stepwise | None = None
+    annual: float = 1.0
+    penalties: tuple[float, ...] = PENALTIES
 
     def __post_init__(self) -> None:
         if not self.numbers or min(self.numbers) < 1 or self.blocks < 2 or not self.lags:
@@ -87,6 +94,8 @@ class LinearGuess:
                 f"{self}: expected no lag below 0, and products of at most {min(self.numbers)} "
                 "components"
             )
+        if self.annual < 0 or not self.penalties or min(self.penalties) < 0:
+            raise ConfigError(f"{self}: expected an annual size and penalties of at least 0")
         if self.half_life is not None and not self.half_life > 0:
             raise ConfigError(f"{self}: expected a half-life above 0 samples, or None")
         if self.stepwise is not None and self.stepwise.components > max(self.numbers):
@@ -149,7 +158,9 @@ class LinearGuess:
         held, coefficients = np.zeros_like(p), np.zeros_like(shell.coefficients)
         for number in self.numbers:
             columns = shell.columns(number)
-            without, solved = _regress(features[:, columns], p, count, splits)
+            without, solved = _regress(
+                features[:, columns], p, count, splits, penalties=self.penalties
+            )
             held += without / len(self.numbers)
             coefficients[:, columns] += solved / len(self.numbers)
         cycle = shell.cycle
@@ -188,6 +199,7 @@ class LinearGuess:
             lags=self.lags,
             scale=float((last @ eofs[0]).std()) or 1.0,
             products=self.products,
+            annual=self.annual,
             coefficients=np.zeros((L, regressors(K, len(self.lags), self.products), K)),
             cycle=np.zeros((0, L, 1 + K, K)),
             damping=np.zeros((L, weight.size)),
@@ -231,6 +243,8 @@ class FittedGuess:
         untrained network departs little.
     products : int
         How many leading components enter in products of two.
+    annual : float
+        Factor of the regressors that vary over the year.
     cycle : array (S, L, 1 + K, K), optional
         What is made step by step, for each of S times of year; S may be 0.
     """
@@ -245,6 +259,7 @@ class FittedGuess:
     unit: np.ndarray
     cycle: np.ndarray
     products: int = 0
+    annual: float = 1.0
 
     def __post_init__(self) -> None:
         components, cells = self.eofs.shape
@@ -283,7 +298,8 @@ class FittedGuess:
             parts.append(few[:, i] * few[:, j] * each)
         base = np.concatenate(parts, 1)
         angle = 2 * np.pi * np.asarray(season, dtype=np.float64)[:, None]
-        return np.concatenate([base, base * np.cos(angle), base * np.sin(angle)], 1)
+        waves = [base * (self.annual * wave(angle)) for wave in (np.cos, np.sin)]
+        return np.concatenate([base, *waves], 1)
 
     def columns(self, number: int) -> np.ndarray:
         """Return which regressors (F,) the first components of this number have."""
@@ -337,7 +353,12 @@ class FittedGuess:
 
     def facts(self) -> dict[str, Any]:
         """Return what is to be stored as text."""
-        return {"lags": list(self.lags), "scale": self.scale, "products": self.products}
+        return {
+            "lags": list(self.lags),
+            "scale": self.scale,
+            "products": self.products,
+            "annual": self.annual,
+        }
 
     @classmethod
     def restore(cls, arrays: dict[str, np.ndarray], facts: dict[str, Any]) -> FittedGuess:
@@ -350,6 +371,7 @@ class FittedGuess:
             lags=tuple(facts["lags"]),
             scale=float(facts["scale"]),
             products=int(facts.get("products", 0)),
+            annual=float(facts.get("annual", 1.0)),
         )
 
 
@@ -400,18 +422,20 @@ def _regress(
     p: np.ndarray,
     count: np.ndarray,
     splits: list[tuple[slice, np.ndarray]],
+    *,
+    penalties: tuple[float, ...],
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return held-out p (N, L, K) at the best penalty of each lead, and coefficients (L, F, K)."""
     L = p.shape[1]
-    guesses = np.empty((len(PENALTIES), *p.shape))
+    guesses = np.empty((len(penalties), *p.shape))
     for part, kept in splits:
         ridge = _Ridge(features[kept], p[kept], count[kept])
-        for i, penalty in enumerate(PENALTIES):
+        for i, penalty in enumerate(penalties):
             guesses[i, part] = np.tensordot(features[part], ridge.solve(penalty), 1)
     error = (count[:, None, None] * np.square(guesses - p)).sum((1, 3))
     best = error.argmin(0)
     whole = _Ridge(features, p, count)
-    solved = {i: whole.solve(PENALTIES[i]) for i in set(best.tolist())}
+    solved = {i: whole.solve(penalties[i]) for i in set(best.tolist())}
     coefficients = np.stack([solved[best[n]][:, n] for n in range(L)])
     return guesses[best, :, np.arange(L)].transpose(1, 0, 2), coefficients
 

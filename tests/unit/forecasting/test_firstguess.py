@@ -139,6 +139,8 @@ def test_penalties_cover_four_decades():
         {"lags": (-1,)},
         {"products": 16},
         {"half_life": 0.0},
+        {"annual": -1.0},
+        {"penalties": ()},
         {"stepwise": Stepwise(components=16)},
     ],
 )
@@ -255,11 +257,24 @@ def test_each_time_of_year_has_its_operator():
     np.testing.assert_allclose(operators[9, 0, 1:], single[1], atol=1e-8)
 
 
+def test_a_small_annual_size_shrinks_the_annual_cycle():
+    rng = np.random.default_rng(1)
+    x, _, season = windows(oscillation(noise=0.5)[0])
+    sign = np.cos(2 * np.pi * season)[:, None, None, None, None]
+    y = np.repeat(sign * x[:, -1:], L, 1) + 0.01 * rng.standard_normal((len(x), L, H, W, 1))
+    power = {}
+    for annual in (0.0, 0.1, 1.0):
+        spec = LinearGuess(components=2, lags=(0,), annual=annual, penalties=(10.0,))
+        guess, _ = spec.fit(x, y, season=season, area=AREA)
+        power[annual] = np.square(guess(x, season)).mean() / np.square(y).mean()
+    assert power[0.0] < power[0.1] < 0.1 < 0.9 < power[1.0]
+
+
 def test_files_of_before_are_read():
     x, y, season = windows(oscillation()[0])
     guess, _ = LinearGuess(components=2, lags=(0, 1)).fit(x, y, season=season, area=AREA)
     arrays, facts = guess.arrays(), guess.facts()
-    del arrays["cycle"], facts["products"]
+    del arrays["cycle"], facts["products"], facts["annual"]
     np.testing.assert_array_equal(FittedGuess.restore(arrays, facts)(x, season), guess(x, season))
 
 

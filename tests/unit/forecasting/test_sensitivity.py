@@ -59,7 +59,7 @@ def models():
         "guess with products and steps": make_forecaster(
             field,
             LowRankGaussian(3),
-            guess=guess_of(field, plain, products=2, stepwise=cycle),
+            guess=guess_of(field, plain, products=2, stepwise=cycle, annual=0.6),
         ),
     }
 
