@@ -158,7 +158,7 @@ def as_history(
     forecaster = forecaster_of(model)
     if not isinstance(forecaster, NetworkForecaster):
         return obj
-    return adapt(obj, forecaster, base=base).history
+    return adapt(obj, forecaster.place.settle(forecaster, obj), base=base).history
 
 
 def adapt(obj: xr.DataArray | xr.Dataset, reads: Reads, *, base: Base | None = None) -> Adapted:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,14 +19,17 @@ from ..data.loader import Windows
 from ..data.normalize import Normalizer
 from ..data.windows import Window
 from ..errors import ConfigError, TimeAxisError
+from .crops import CropExamples
 from .firstguess import FittedGuess
 from .forecaster import NetworkForecaster
 from .history import refuse_other_dims
 from .inputs import Reader, WindowExamples, ranks
+from .place import Anywhere, Fixed, Place, frame_of
 from .recipe import Recipe
 
 if TYPE_CHECKING:
     from ..models.config import EarthformerConfig
+    from ..training.examples import Examples
     from ..training.trainer import Trained
 
 __all__ = ["fit"]
@@ -51,8 +55,9 @@ def fit(
     Parameters
     ----------
     config : EarthformerConfig
-        Sized for ``data`` and ``window`` with one channel per variable (``for_data``); the
-        channels of the season and of the head are added here.
+        Sized for ``data`` and ``window`` with one channel per variable (``for_data``), or for
+        a crop of them if the recipe says so; the channels of the season and of the head are
+        added here.
     data : DataArray or Dataset (time, lat, lon)
         Missing cells count for nothing.
     window : Window
@@ -92,13 +97,15 @@ def fit(
     """
     recipe = _recipe(recipe, epochs, batch_size, seed, progress)
     split = _split(data, window, validation, recipe)
-    config = _sized(config, split, window, recipe)
+    place, grid, required = _placed(config, split, recipe)
+    config = _sized(config, (*grid.shape, len(split.normalizer.variables)), window, recipe)
     guess, held = _first_guess(split, recipe)
     rank = recipe.chosen_head().rank
-    training = split.examples(split.reader, split.training, rank=rank, guess=guess, means=held)
+    cut = _cutter(split, grid.shape, recipe)
+    training = cut(split.examples(split.reader, split.training, rank=rank, guess=guess, means=held))
     checking = None
     if split.checking is not None:
-        checking = split.examples(*split.checking, rank=rank, guess=guess)
+        checking = cut(split.examples(*split.checking, rank=rank, guess=guess))
     trained = [
         _train(config, training, checking, recipe=recipe, number=number)
         for number in range(recipe.networks)
@@ -107,13 +114,14 @@ def fit(
         config=config,
         states=tuple(result.state for result in trained),
         head=recipe.chosen_head(),
-        grid=split.grid,
+        grid=grid,
         normalizer=split.normalizer,
         window=dataclasses.replace(window, stride=1),
         step=split.step,
-        required=split.required,
+        required=required,
         guess=guess,
         season=recipe.season,
+        place=place,
         name=recipe.name,
         provenance=_provenance(split, recipe),
         metrics=_metrics(trained),
@@ -226,11 +234,30 @@ def _validity(windows: Windows, numbers: np.ndarray) -> tuple[np.ndarray, np.nda
     return ever, always
 
 
+def _placed(
+    config: EarthformerConfig, split: _Split, recipe: Recipe
+) -> tuple[Place, Grid, np.ndarray]:
+    """Return place, grid and required cells: those of the data, or of a crop without a place."""
+    if recipe.crops is None:
+        return Fixed(), split.grid, split.required
+    _, H, W, _ = config.input_shape
+    return Anywhere.for_frame((H, W)), frame_of(split.grid, (H, W)), np.zeros((H, W), dtype=bool)
+
+
+def _cutter(
+    split: _Split, shape: tuple[int, int], recipe: Recipe
+) -> Callable[[WindowExamples], Examples]:
+    """Return what makes training samples of windows: crops of them, or the windows as they are."""
+    if recipe.crops is None:
+        return lambda examples: examples
+    count, known, seed = recipe.crops, split.area > 0, recipe.options.seed
+    return lambda whole: CropExamples(whole, shape, per_window=count, known=known, seed=seed)
+
+
 def _sized(
-    config: EarthformerConfig, split: _Split, window: Window, recipe: Recipe
+    config: EarthformerConfig, size: tuple[int, int, int], window: Window, recipe: Recipe
 ) -> EarthformerConfig:
     """Return the configuration with the channels of the season and of the head."""
-    size = (*split.grid.shape, len(split.normalizer.variables))
     expected = ((window.history, *size), (window.horizon, *size))
     found = (tuple(config.input_shape), tuple(config.target_shape))
     if found != expected:
@@ -256,8 +283,8 @@ def _first_guess(split: _Split, recipe: Recipe) -> tuple[FittedGuess | None, np.
 
 def _train(
     config: EarthformerConfig,
-    training: WindowExamples,
-    checking: WindowExamples | None,
+    training: Examples,
+    checking: Examples | None,
     *,
     recipe: Recipe,
     number: int,
@@ -307,6 +334,7 @@ def _provenance(split: _Split, recipe: Recipe) -> dict[str, Any]:
         "base_period": str(attrs.get("base_period", "")),
         "training_period": _period(split.reader.windows, split.training),
         "training_windows": len(split.training),
+        "crops_per_window": recipe.crops,
         "head": repr(recipe.chosen_head()),
         "loss": repr(recipe.chosen_loss()),
         "guess": repr(recipe.guess),

@@ -34,6 +34,7 @@ from ..errors import CheckpointError, ConfigError, LeadError
 from .firstguess import FittedGuess
 from .history import Histories, read_histories
 from .inputs import first_guess
+from .place import Fixed, Place
 
 if TYPE_CHECKING:
     import torch
@@ -63,7 +64,7 @@ class NetworkForecaster:
     head : Point or LowRankGaussian
         How the output is read.
     grid : Grid
-        Rows, columns and mask of the training data.
+        Rows, columns and mask of the training data, or of one crop of them.
     normalizer : Normalizer
         Fitted to the training period.
     window : Window
@@ -76,6 +77,8 @@ class NetworkForecaster:
         First guess.
     season : bool
         Whether the networks read the time of year.
+    place : Fixed or Anywhere
+        Whether they know the cells of ``grid`` or look through it at any grid.
     width : float or sequence (S) of sequences (L) of float
         Factor of the departures of members from the mean: one number, or a calibration for each
         of S times of year of the init and each lead.
@@ -96,6 +99,7 @@ class NetworkForecaster:
     required: np.ndarray
     guess: FittedGuess | None = None
     season: bool = False
+    place: Place = field(default_factory=Fixed)
     width: float | Sequence[Sequence[float]] = 1.0
     name: str = "network"
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -116,6 +120,7 @@ class NetworkForecaster:
             )
         if not self.states:
             raise ConfigError(f"forecaster {self.name!r}: expected at least one network, found 0")
+        self.place.check(self.name, self.guess)
         width = np.asarray(self.width, dtype=np.float64)
         whole = width.ndim == 0 or (width.ndim == 2 and width.shape[1] == self.window.horizon)
         if not whole or not (width >= 0).all():
@@ -129,8 +134,8 @@ class NetworkForecaster:
         return (
             f"<NetworkForecaster {self.name!r}: {len(self.states)} x "
             f"{type(self.config).__name__.removesuffix('Config')}, {self.history} -> "
-            f"{self.horizon} x {self.step} of {', '.join(self.normalizer.variables)} on "
-            f"{self.grid.summary()}; trained on {period}>"
+            f"{self.horizon} x {self.step} of {', '.join(self.normalizer.variables)} "
+            f"{self.place.words(self.grid)}; trained on {period}>"
         )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -260,7 +265,7 @@ class NetworkForecaster:
         past = read_histories(self, history, init)
         past.batch(slice(0, 1))
         sizes = [len(past.positions), self.horizon] + ([] if members is None else [members])
-        shape = (*sizes, *self.grid.shape, len(self.normalizer.variables))
+        shape = (*sizes, *past.grid.shape, len(self.normalizer.variables))
         return self._label(np.full(shape, np.nan, np.float32), past, members)
 
     # -- checks -----------------------------------------------------------------------------------
@@ -304,9 +309,10 @@ class NetworkForecaster:
                 predictions = self._predict(past, rows, device)
                 if members is None:
                     mean = torch.stack([p.mean for p in predictions]).mean(0)
-                    parts.append(mean.cpu().numpy())
+                    values = mean.cpu().numpy()
                 else:
-                    parts.append(self._members(predictions, past.keys[rows], members, seed))
+                    values = self._members(predictions, past.keys[rows], members, seed)
+                parts.append(self.place.hide(values, past, rows))
                 bar.update(rows.stop - rows.start)
         return np.concatenate(parts)
 
@@ -316,8 +322,8 @@ class NetworkForecaster:
 
         x, network_input, season = past.batch(rows)
         guess = first_guess(self.guess, x, season, rank=self.head.rank)
-        network_input = network_input.to(device)
-        outputs = [network.to(device)(network_input) for network in self.networks]
+        to = network_input.to(device)
+        outputs = [self.place.run(net.to(device), to, self.grid) for net in self.networks]
         predictions = [self.head.predict(output).about(guess.to(output)) for output in outputs]
         widths = torch.as_tensor(self.widths(season)).to(outputs[0])[:, :, None, None, None, None]
         return [replace(one, factors=one.factors * widths) for one in predictions]

@@ -23,6 +23,8 @@ from .inputs import Reader, ranks
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from .place import Place
+
 __all__ = ["Histories", "read_histories", "refuse_other_dims"]
 
 
@@ -60,6 +62,10 @@ class Reads(Protocol):
     @property
     def provenance(self) -> Mapping[str, Any]:
         """Where it comes from."""
+
+    @property
+    def place(self) -> Place:
+        """Whether it stays on its grid."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,12 +123,15 @@ class Histories:
         Raises
         ------
         MissingDataError
-            If values are missing or infinite where the forecaster needs them.
+            If values are missing or infinite where the forecaster needs them, or a whole step
+            of a history is missing.
         """
         numbers = np.arange(len(self.positions))[rows]
         batch = self.reader.windows.batch(numbers)
         names = ", ".join(str(variable.name) for variable in self.variables)
-        require_valid(np.moveaxis(batch.mask_x.numpy(), -1, 0), self.required, names)
+        valid = batch.mask_x.numpy()
+        require_valid(np.moveaxis(valid, -1, 0), self.required, names)
+        self._require_steps(valid.any(axis=(2, 3, 4)), rows, names)
         x = self.reader.fields(batch.x)
         if not bool(x.isfinite().all()):
             raise MissingDataError(
@@ -131,6 +140,23 @@ class Histories:
             )
         network_input = self.reader.network_input(x, batch.init_positions)
         return x, network_input, self.reader.season_of(batch.init_positions)
+
+    def valid(self, rows: slice) -> np.ndarray:
+        """Return where the histories (n, T, H, W, C) of some inits hold a value."""
+        numbers = np.arange(len(self.positions))[rows]
+        return self.reader.windows.batch(numbers).mask_x.numpy()
+
+    def _require_steps(self, seen: Any, rows: slice, names: str) -> None:
+        """Refuse histories with a step (n, T) that holds no value at all."""
+        if seen.all():
+            return
+        absent = np.unique(self.steps[rows][~seen])
+        stamps = [str(self.axis.values[position])[:19] for position in absent]
+        raise MissingDataError(
+            f"{names}: expected values in every step of the history, found none in {len(stamps)} "
+            f"of them: {', '.join(stamps[:5])}. Choose another init, or fill the step from its "
+            f"neighbors, for example with .interpolate_na({self.axis.name!r})."
+        )
 
 
 def refuse_other_dims(obj: xr.DataArray | xr.Dataset, axes: Axes) -> None:
@@ -193,6 +219,7 @@ def read_histories(reads: Reads, history: xr.DataArray | xr.Dataset, init: Any) 
     if isinstance(history, xr.Dataset):
         source = _selected(history, reads)
     refuse_other_dims(source, axes)
+    reads = reads.place.settle(reads, source)
     adapted = adapt(source, reads)
     source = adapted.history
     window = Window(reads.window.history, 0)

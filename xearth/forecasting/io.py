@@ -24,6 +24,7 @@ from .firstguess import FittedGuess
 from .forecaster import NetworkForecaster
 from .multi import KIND as MULTI
 from .multi import MultiForecaster
+from .place import place_from_dict
 
 if TYPE_CHECKING:
     import torch
@@ -94,6 +95,7 @@ def save(forecaster: NetworkForecaster, path: str | Path, *, dtype: str | None =
         "window": {"history": window.history, "horizon": window.horizon, "gap": window.gap},
         "step": {"count": step.count, "unit": step.unit},
         "season": forecaster.season,
+        "place": forecaster.place.to_dict(),
         "width": forecaster.width,
         "guess": None if guess is None else guess.facts(),
         "provenance": dict(forecaster.provenance),
@@ -201,6 +203,7 @@ def _assemble(tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> 
         required=required,
         guess=None if guess is None else FittedGuess.restore(arrays, guess),
         season=facts["season"],
+        place=place_from_dict(facts.get("place")),
         width=facts["width"],
         name=facts["name"],
         provenance=facts["provenance"],

@@ -39,6 +39,10 @@ class Recipe:
         Whether the time of year enters the network, as two channels (cosine and sine).
     normalize : {"standard", "minmax", "none"}
         How the data are normalized; fitted to the training period alone.
+    crops : int, optional
+        Train on so many random crops of each window, of the size the network is configured for,
+        and forecast on any grid of that spacing; default the whole grid, whose cells the network
+        then knows. For radar; without a first guess.
     options : TrainOptions
         Epochs, batches, schedule, averaging, stopping, devices.
     checkpoints : path, optional
@@ -49,7 +53,7 @@ class Recipe:
     Raises
     ------
     ConfigError
-        If the number of networks is not positive.
+        If the number of networks or of crops is not positive, or crops meet a first guess.
 
     Examples
     --------
@@ -63,6 +67,7 @@ class Recipe:
     guess: LinearGuess | None = None
     season: bool = False
     normalize: str = "standard"
+    crops: int | None = None
     options: TrainOptions = field(default_factory=TrainOptions)
     checkpoints: str | Path | None = None
     name: str = "network"
@@ -70,6 +75,13 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.networks < 1:
             raise ConfigError(f"Recipe(networks={self.networks}): expected at least 1")
+        if self.crops is not None and self.crops < 1:
+            raise ConfigError(f"Recipe(crops={self.crops}): expected at least 1, or None")
+        if self.crops is not None and self.guess is not None:
+            raise ConfigError(
+                f"Recipe(crops={self.crops}, guess={self.guess!r}): a first guess is fitted to the "
+                "cells of a grid, which crops do not have. Leave one of them out."
+            )
 
     @property
     def seasonal_channels(self) -> int:

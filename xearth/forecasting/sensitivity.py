@@ -33,6 +33,7 @@ from .adapt import canonical
 from .forecaster import NetworkForecaster
 from .history import Histories, read_histories
 from .inputs import first_guess
+from .place import Anywhere
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -110,6 +111,12 @@ def sensitivity(
         )
     if not isinstance(of, Index):
         raise ConfigError(f"of={of!r}: expected an Index, such as xearth.Nino34(lead=9).")
+    if isinstance(forecaster.place, Anywhere):
+        raise ConfigError(
+            f"sensitivity of {forecaster.name!r}: expected a network that knows its cells, found "
+            "one that forecasts anywhere, where an index has no place. Use a network trained on "
+            "whole grids."
+        )
     leads = of.positions(_leads(forecaster))
     past = read_histories(forecaster, history, init)
     weights = canonical(of.box.weights(forecaster.grid.template), forecaster.grid)
