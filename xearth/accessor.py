@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     import torch
-    from matplotlib.axes import Axes as MatplotlibAxes
-    from matplotlib.figure import Figure
 
     from .cf.discover import Axes
     from .constraints.functional import Index
@@ -27,10 +25,11 @@ if TYPE_CHECKING:
     from .data.tensors import LabeledTensor
     from .data.windows import Window
     from .fields.regions import Box
+    from .plotting.methods import Plots, ScorePlots
     from .reference.protocol import Forecaster
     from .verification.one_pass.verify import Comparison, Scores
 
-__all__ = ["DataArrayAccessor", "DatasetAccessor", "Plots", "ScorePlots"]
+__all__ = ["DataArrayAccessor", "DatasetAccessor"]
 
 
 class _Accessor:
@@ -246,6 +245,8 @@ class DatasetAccessor(_Accessor):
     @property
     def plot(self) -> ScorePlots:
         """Figures of scores: ``plot.skill("rmse")``, ``plot.start_months("correlation")`` ..."""
+        from .plotting.methods import ScorePlots
+
         return ScorePlots(self._obj)
 
 
@@ -390,111 +391,6 @@ class DataArrayAccessor(_Accessor):
     @property
     def plot(self) -> Plots:
         """Figures of this field or forecast: ``plot.maps()``, ``plot.plume(obs=...)``."""
+        from .plotting.methods import Plots
+
         return Plots(self._obj)
-
-
-class Plots:
-    """``DataArray.earthformer.plot``: needs matplotlib (extra ``plot``)."""
-
-    def __init__(self, obj: xr.DataArray) -> None:
-        self._obj = obj
-
-    def __repr__(self) -> str:
-        return "figures: .maps(leads=...), .plume(obs=...)"
-
-    def maps(
-        self,
-        *,
-        leads: Sequence[int] | None = None,
-        title: str | None = None,
-        significant: xr.DataArray | None = None,
-    ) -> Figure:
-        """Draw a map for each lead; see :func:`xearth.plotting.maps.maps`."""
-        from .plotting.maps import maps
-
-        return maps(self._obj, leads=leads, title=title, significant=significant)
-
-    def plume(
-        self,
-        obs: xr.DataArray | None = None,
-        *,
-        region: str = "nino34",
-        ax: MatplotlibAxes | None = None,
-    ) -> MatplotlibAxes:
-        """Draw an index forecast with its members; see :func:`xearth.plotting.plume.plume`."""
-        from .plotting.plume import plume
-
-        return plume(self._obj, obs, region=region, ax=ax)
-
-
-class ScorePlots:
-    """``Dataset.earthformer.plot``: figures of scores; needs matplotlib (extra ``plot``)."""
-
-    def __init__(self, scores: xr.Dataset) -> None:
-        self._scores = scores
-
-    def __repr__(self) -> str:
-        return (
-            "figures: .skill(score), .start_months(score), .reliability(), .roc(), "
-            ".rank_histogram(), .spread_skill(), .spread_skill_bins(), .performance()"
-        )
-
-    def skill(
-        self, score: str = "correlation", *, ax: MatplotlibAxes | None = None
-    ) -> MatplotlibAxes:
-        """Draw a score by lead; see :func:`xearth.plotting.skill.skill`."""
-        from .plotting.skill import skill
-
-        return skill(self._scores, score, ax=ax)
-
-    def start_months(
-        self,
-        score: str = "correlation",
-        *,
-        distinguishable: xr.DataArray | None = None,
-        ax: MatplotlibAxes | None = None,
-    ) -> MatplotlibAxes:
-        """Draw a score by start month and lead; see :func:`~xearth.plotting.start_months`."""
-        from .plotting.start_months import start_months
-
-        return start_months(self._scores, score, distinguishable=distinguishable, ax=ax)
-
-    def reliability(self, *, title: str | None = None) -> Figure:
-        """Draw a reliability diagram; see :func:`xearth.plotting.reliability`."""
-        from .plotting.probabilities import reliability
-
-        return reliability(self._scores, title=title)
-
-    def roc(self, *, ax: MatplotlibAxes | None = None) -> MatplotlibAxes:
-        """Draw hit rate against false alarm rate; see :func:`xearth.plotting.roc`."""
-        from .plotting.probabilities import roc
-
-        return roc(self._scores, ax=ax)
-
-    def rank_histogram(
-        self, *, n: Any = None, confidence: float = 0.95, ax: MatplotlibAxes | None = None
-    ) -> MatplotlibAxes:
-        """Draw the ranks of the truth; see :func:`xearth.plotting.rank_histogram`."""
-        from .plotting.ensembles import rank_histogram
-
-        return rank_histogram(self._scores, n=n, confidence=confidence, ax=ax)
-
-    def spread_skill(self, *, ax: MatplotlibAxes | None = None) -> MatplotlibAxes:
-        """Draw spread and error by lead; see :func:`xearth.plotting.spread_skill`."""
-        from .plotting.ensembles import spread_skill
-
-        return spread_skill(self._scores, ax=ax)
-
-    def spread_skill_bins(
-        self, *, bins: int = 8, ax: MatplotlibAxes | None = None
-    ) -> MatplotlibAxes:
-        """Draw the error by size of the spread; see :func:`xearth.plotting.spread_skill_bins`."""
-        from .plotting.ensembles import spread_skill_bins
-
-        return spread_skill_bins(self._scores, bins=bins, ax=ax)
-
-    def performance(self, *, ax: MatplotlibAxes | None = None) -> MatplotlibAxes:
-        """Draw detection against success ratio; see :func:`xearth.plotting.performance`."""
-        from .plotting.performance import performance
-
-        return performance(self._scores, ax=ax)

@@ -12,7 +12,8 @@ import pytest
 import xarray as xr
 
 import xearth
-from xearth.accessor import DataArrayAccessor, DatasetAccessor, Plots
+from xearth.accessor import DataArrayAccessor, DatasetAccessor
+from xearth.plotting.methods import Plots, ScorePlots
 from xearth.reference.persistence import Persistence
 
 
@@ -38,7 +39,7 @@ def test_description_follows_changed_attributes(sst):
     assert "'degC'" in repr(field.earthformer)
 
 
-@pytest.mark.parametrize("accessor", [DataArrayAccessor, DatasetAccessor, Plots])
+@pytest.mark.parametrize("accessor", [DataArrayAccessor, DatasetAccessor, Plots, ScorePlots])
 def test_public_methods_are_documented_and_spelled_out(accessor):
     for name, method in inspect.getmembers(accessor):
         if name.startswith("_"):

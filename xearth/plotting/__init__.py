@@ -11,6 +11,10 @@
 :func:`spread_skill`              spread and error by lead
 :func:`spread_skill_bins`         error where the spread is small, and where it is large
 :func:`performance`               yes/no forecasts: detection, success ratio, bias, CSI
+:func:`strip`, :func:`animate`    a nowcast: frames by lead, observed, forecasts, probabilities
+:func:`by_threshold`              a score of events (CSI) by lead, a panel for each threshold
+:func:`by_scale`                  the fractions skill score by size of the neighborhood
+:class:`Scale`                    classes and colors of rain, reflectivity, liquid
 ================================  ================================================================
 
 Each function returns what it drew on, so that it can be changed and saved with matplotlib,
@@ -19,16 +23,29 @@ which is loaded on the first call (extra ``plot``).
 
 from __future__ import annotations
 
+from .animation import animate
 from .ensembles import rank_histogram, spread_skill, spread_skill_bins
+from .events import by_scale, by_threshold
 from .maps import maps
 from .performance import performance
 from .plume import plume
 from .probabilities import reliability, roc
+from .scales import PROBABILITY, RAIN_RATE, REFLECTIVITY, VIL, VIL_PIXELS, Scale
 from .skill import skill
 from .start_months import start_months, start_months_each
+from .strip import strip
 from .summary import summary
 
 __all__ = [
+    "PROBABILITY",
+    "RAIN_RATE",
+    "REFLECTIVITY",
+    "VIL",
+    "VIL_PIXELS",
+    "Scale",
+    "animate",
+    "by_scale",
+    "by_threshold",
     "maps",
     "performance",
     "plume",
@@ -40,5 +57,6 @@ __all__ = [
     "spread_skill_bins",
     "start_months",
     "start_months_each",
+    "strip",
     "summary",
 ]

@@ -11,6 +11,7 @@ import xarray as xr
 
 from ..cf.discover import Axes, discover
 from ..errors import AxisError, GridMismatchError, LeadError, UnitsError
+from .cells import edges, label_axes
 from .style import LAND, axis_label, is_signed, plot_dates, pyplot
 
 if TYPE_CHECKING:
@@ -124,18 +125,22 @@ def draw_maps(
     rows, columns = math.ceil(len(panels) / columns), min(columns, len(panels))
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     norm, cmap = _colors(panels, limit)
-    edges = {dim: _edges(first[dim]) for dim in (axes.y, axes.x)}
+    borders = {dim: edges(first[dim]) for dim in (axes.y, axes.x)}
     mesh: Any = None
     for ax, panel, name in zip(grid.flat, panels, titles, strict=False):
         mesh = ax.pcolormesh(
-            edges[axes.x], edges[axes.y], np.ma.masked_invalid(panel.values), norm=norm, cmap=cmap
+            borders[axes.x],
+            borders[axes.y],
+            np.ma.masked_invalid(panel.values),
+            norm=norm,
+            cmap=cmap,
         )
-        _coast(ax, np.isfinite(panel.values), edges[axes.y], edges[axes.x])
+        _coast(ax, np.isfinite(panel.values), borders[axes.y], borders[axes.x])
         if significant is not None:
             _dots(ax, panel, axes, significant)
         ax.set_facecolor(LAND)
         ax.set_title(name, fontsize=9)
-        _label_axes(ax, first, axes)
+        label_axes(ax, first, axes)
     for ax in grid.flat[len(panels) :]:
         ax.set_visible(False)
     for ax in grid.flat:
@@ -241,15 +246,6 @@ def _colors(panels: list[xr.DataArray], limit: float | None) -> tuple[BoundaryNo
     return BoundaryNorm(levels, 256, extend="both"), colormaps[name]
 
 
-def _edges(coord: xr.DataArray) -> np.ndarray:
-    """Return the n + 1 borders of n cells: halfway between centers, mirrored at the ends."""
-    centers = np.asarray(coord.values, dtype=float)
-    if centers.size == 1:
-        return np.array([centers[0] - 0.5, centers[0] + 0.5])
-    middle = (centers[1:] + centers[:-1]) / 2
-    return np.concatenate([[2 * centers[0] - middle[0]], middle, [2 * centers[-1] - middle[-1]]])
-
-
 def _coast(ax: MatplotlibAxes, valid: np.ndarray, y: np.ndarray, x: np.ndarray) -> None:
     """Draw the borders between cells with data (`valid`, (H, W)) and cells without."""
     from matplotlib.collections import LineCollection
@@ -299,35 +295,3 @@ def _panel_title(panel: xr.DataArray, axes: Axes) -> str:
         monthly = not parts or "month" in parts[0] or "year" in parts[0]
         parts.append(date.strftime("%b %Y" if monthly else "%Y-%m-%d"))
     return ", ".join(parts)
-
-
-def _label_axes(ax: MatplotlibAxes, field: xr.DataArray, axes: Axes) -> None:
-    """Write degrees on a latitude-longitude map, names and units on any other."""
-    if axes.lat != axes.y or axes.lon != axes.x:
-        ax.set_xlabel(axis_label(field[axes.x]), fontsize=9)
-        ax.set_ylabel(axis_label(field[axes.y]), fontsize=9)
-        ax.tick_params(labelsize=8)
-        return
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
-
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _longitude(value)))
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _latitude(value)))
-    ax.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 3, 4, 5, 10]))
-    ax.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 3, 4, 5, 10]))
-    ax.set_aspect("equal")
-    ax.tick_params(labelsize=8)
-
-
-def _longitude(value: float) -> str:
-    """Return 190 as 170°W."""
-    east = (value + 180.0) % 360.0 - 180.0
-    if east in (0.0, -180.0):
-        return f"{abs(east):g}°"
-    return f"{abs(east):g}°{'E' if east > 0 else 'W'}"
-
-
-def _latitude(value: float) -> str:
-    """Return -5 as 5°S."""
-    if value == 0:
-        return "0°"
-    return f"{abs(value):g}°{'N' if value > 0 else 'S'}"

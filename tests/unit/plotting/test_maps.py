@@ -87,7 +87,7 @@ def test_projected_grid_is_labeled_by_its_own_axes():
         {"units": "mm h-1"},
     )
     ax = next(ax for ax in maps(field).axes if ax.collections)
-    assert ax.get_xlabel() == "projection x coordinate (km)"
+    assert ax.get_xlabel() == "x (km)"
 
 
 def test_unknown_lead_lists_those_there_are(forecast):

@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 
 from xearth.errors import MissingDependencyError
-from xearth.plotting.maps import _latitude, _longitude
+from xearth.plotting.cells import latitude, longitude
 from xearth.plotting.style import axis_label, is_signed, plot_dates, pyplot
 
 
@@ -54,12 +54,12 @@ def test_a_difference_is_signed_and_an_absolute_field_is_not():
     ("value", "text"), [(0, "0°"), (180, "180°"), (190, "170°W"), (-170, "170°W"), (120, "120°E")]
 )
 def test_longitudes_read_as_on_a_map(value, text):
-    assert _longitude(value) == text
+    assert longitude(value) == text
 
 
 @pytest.mark.parametrize(("value", "text"), [(0, "0°"), (-5, "5°S"), (12.5, "12.5°N")])
 def test_latitudes_read_as_on_a_map(value, text):
-    assert _latitude(value) == text
+    assert latitude(value) == text
 
 
 def test_without_matplotlib_the_error_names_the_extra(monkeypatch):
