@@ -28,7 +28,10 @@ from xearth.forecasting.fit import fit
 from xearth.forecasting.io import load
 from xearth.forecasting.place import Anywhere, Fixed, frame_of, place_from_dict, spacing
 from xearth.forecasting.recipe import Recipe
+from xearth.models.baselines.persistence import PersistenceConfig
+from xearth.models.baselines.simvp import SimVPConfig
 from xearth.models.baselines.unet import UNetConfig
+from xearth.models.config import EarthformerConfig
 from xearth.models.heads import LowRankGaussian
 from xearth.models.tiles import axis_weights, starts
 from xearth.training.options import TrainOptions
@@ -378,3 +381,28 @@ def test_the_frame_is_a_corner_without_a_place_on_earth(radar):
     assert set(frame.template.coords) == {"x", "y"}
     assert frame.template.attrs == {}
     assert spacing(frame) == ((2000.0, "m"), (2000.0, "m"))
+
+
+# -- every network --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        PersistenceConfig(input_shape=(3, *FRAME, 1), target_shape=(2, *FRAME, 1)),
+        SimVPConfig(input_shape=(3, *FRAME, 1), target_shape=(2, *FRAME, 1)),
+        EarthformerConfig.for_shape("icar_enso", (3, *FRAME, 1), (2, *FRAME, 1), base_units=16),
+    ],
+    ids=lambda config: type(config).__name__,
+)
+def test_networks_of_other_kinds(model, radar, config):
+    torch.manual_seed(0)
+    other = dataclasses.replace(model, config=config, states=(config.build().state_dict(),))
+    fc = other.forecast(radar)
+    known = radar[-1].notnull().values
+    assert (np.isfinite(fc.values) == known).all()
+    if isinstance(config, PersistenceConfig):
+        for lead in range(2):
+            np.testing.assert_allclose(
+                fc.values[0, lead][known], radar.values[-1][known], rtol=1e-4, atol=1e-4
+            )
