@@ -138,7 +138,7 @@ def draw_frame(
     )
     ax.set_facecolor(LAND)
     label_axes(ax, frame, axes, ticks=ticks)
-    ax.tick_params(labelsize=7, length=2)
+    ax.tick_params(labelsize=6.5, length=2)
     return mesh
 
 

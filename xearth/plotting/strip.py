@@ -197,6 +197,8 @@ def _canvas(rows: list[Row], frames: Frames) -> tuple[Figure, np.ndarray]:
         len(rows), columns, squeeze=False, sharex=True, sharey=True, layout="compressed",
         figsize=(wide * columns + 1.7, tall * len(rows) + 1.1),
     )  # fmt: skip
+    # numbers at the edges of neighbors stay apart
+    figure.set_layout_engine("compressed", wspace=0.05)
     return figure, grid
 
 
@@ -224,11 +226,11 @@ def _bars(figure: Figure, grid: np.ndarray, rows: list[Row], frames: Frames) -> 
     field.attrs["long_name"] = what_of(frames)
     for part, label in ((grid[:fields], axis_label(field)), (grid[fields:], "probability (%)")):
         if part.size:
-            scale_bar(figure, part, label)
+            scale_bar(figure, part, label, explained=part[-1, 0] is grid[-1, 0])
 
 
-def scale_bar(figure: Figure, part: np.ndarray, label: str) -> None:
-    """Draw the color bar of some panels at their right."""
+def scale_bar(figure: Figure, part: np.ndarray, label: str, *, explained: bool = True) -> None:
+    """Draw the color bar of some panels at their right; explain white and gray below it."""
     bar = figure.colorbar(
         part[0, 0].collections[0], ax=part.ravel().tolist(), extend="max", pad=0.01,
         aspect=14 * len(part), shrink=0.95, spacing="uniform",
@@ -236,7 +238,8 @@ def scale_bar(figure: Figure, part: np.ndarray, label: str) -> None:
     )  # fmt: skip
     bar.set_label(label, fontsize=8)
     bar.ax.tick_params(labelsize=7)
-    bar.ax.set_xlabel("white: less\ngray: no data", fontsize=6.5, color="0.3")
+    if explained:
+        bar.ax.set_xlabel("white: less\ngray: no data", fontsize=6.5, color="0.3", loc="left")
 
 
 def what_of(frames: Frames) -> str:

@@ -128,6 +128,8 @@ def test_color_bars_have_names_and_units(nowcast, rain):
     figure = strip(nowcast, rain, init=START, leads=[5])
     bars = [ax for ax in figure.axes if ax.get_label() == "<colorbar>"]
     assert [bar.get_ylabel() for bar in bars] == ["rain rate (mm h-1)", "probability (%)"]
+    # what white and gray are is said once
+    assert [bar.get_xlabel() for bar in bars] == ["", "white: less\ngray: no data"]
     assert [t.get_text() for t in bars[0].get_yticklabels()] == [
         "0.1", "0.2", "0.5", "1", "2", "5", "10", "20", "50", "100",
     ]  # fmt: skip
@@ -175,6 +177,29 @@ def test_single_forecasts_by_name_have_a_row_each_in_the_units_of_the_colors(now
     grid = panels(strip({"a": one, "b": si}, leads=[10]), 1)
     assert [ax.get_ylabel() for ax in grid[:, 0]] == ["a", "b"]
     np.testing.assert_allclose(drawn(grid[1, 0]), drawn(grid[0, 0]))
+
+
+def test_packed_and_lazy_fields_are_drawn_as_what_they_stand_for(nowcast, rain):
+    packed = (rain * 100).round().fillna(-1).astype("int16")
+    packed.attrs = rain.attrs | {"scale_factor": 0.01, "_FillValue": np.int16(-1)}
+    lazy = nowcast.chunk(init=1, lead=2)
+    grid = panels(strip(lazy, packed, init=START, leads=[5]), 1)
+    at = rain.sel(time=START + STEP).values
+    np.testing.assert_allclose(drawn(grid[0, 0]), at, atol=0.006)
+    assert lazy.chunks is not None
+
+
+def test_latitude_and_longitude_are_written_in_degrees(nowcast):
+    one = nowcast.isel(init=0, member=0, drop=True).drop_vars("valid_time")
+    one = one.rename(y="lat", x="lon").assign_coords(
+        lat=("lat", 50 + Y / 2e4, {"standard_name": "latitude", "units": "degrees_north"}),
+        lon=("lon", X / 2e4, {"standard_name": "longitude", "units": "degrees_east"}),
+    )
+    figure = strip({"a": one}, leads=[5])
+    figure.canvas.draw()
+    corner = panels(figure, 1)[-1, 0]
+    assert all(t.get_text().endswith("°N") for t in corner.get_yticklabels())
+    assert (figure.get_supxlabel(), figure.get_suptitle()) == ("", "Rain rate")
 
 
 def test_a_start_chosen_before_is_known(nowcast, rain):
