@@ -13,7 +13,7 @@ from xearth.reference.advection import Advection
 
 rain = xearth.samples.open("knmi_radar").load()
 # one start each half hour; the twelve leads of all of them lie within the event
-starts = ["2010-08-26T03:00", "2010-08-26T03:30", "2010-08-26T04:00", "2010-08-26T04:30"]
+starts = ["2010-08-26T03:30", "2010-08-26T04:00", "2010-08-26T04:30"]
 past = rain.sel(time=slice(None, starts[0]))
 forecasts = {
     "extrapolation": Advection(horizon=12).forecast(rain, init=starts),
@@ -31,7 +31,7 @@ plotting.strip(forecasts, rain, init=starts[-1], leads=[5, 20, 40, 60])
 # The same from the accessor, one forecast at its own leads, as a strip or a moving picture
 # (``fc.earthformer.plot.animate("nowcast.gif", obs=rain)``).
 fc = forecasts["extrapolation"].sel(init=starts[-2])
-fc.earthformer.plot.strip(obs=rain, leads=[15, 30, 60])
+fc.earthformer.plot.strip(obs=rain, leads=[15, 45])
 
 # %%
 # Did it rain where it was said?
@@ -67,5 +67,5 @@ fss = {
 plotting.by_scale(fss, leads=[5, 30], cell="2 km")
 
 # %%
-# Four starts of one event say how the figures are made, not which forecast is better; that takes
+# Three starts of one event say how the figures are made, not which forecast is better; that takes
 # many events, with intervals over them.
