@@ -171,11 +171,14 @@ class Tiles:
     def run(self, network: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         """Return what a network of one tile's size makes of fields x (N, T, H, W, C).
 
+        The same as splitting, running and merging, with no more than a few tiles in memory.
+
         Parameters
         ----------
         network : callable
             Map of tensors (n, T, h, w, C) to (n, T_out, h, w, C_out).
         x : Tensor
+            N is at least 1.
 
         Returns
         -------
@@ -186,8 +189,17 @@ class Tiles:
         >>> Tiles((7, 9), (4, 4), (2, 2)).run(lambda x: 2 * x, torch.ones(1, 3, 7, 9, 1)).sum()
         tensor(378.)
         """
-        parts = self.split(x).split(_AT_ONCE)
-        return self.merge(torch.cat([network(part) for part in parts]))
+        places = [(n, k) for k in range(len(self)) for n in range(len(x))]
+        chunks = [places[at : at + _AT_ONCE] for at in range(0, len(places), _AT_ONCE)]
+        weights = self.weights.to(x)[..., None]
+        out = x.new_zeros(0)
+        for chunk in chunks:
+            made = network(torch.cat([self._cut(x[n : n + 1], self.corners[k]) for n, k in chunk]))
+            if not out.numel():
+                out = made.new_zeros((len(x), made.shape[1], *self.grid, made.shape[-1]))
+            for (n, k), one in zip(chunk, made, strict=True):
+                self._cut(out[n : n + 1], self.corners[k]).add_(weights[k] * one)
+        return out
 
     def _cut(self, x: Tensor, corner: tuple[int, int]) -> Tensor:
         """Return one tile of fields (N, T, H, W, C) as a view."""

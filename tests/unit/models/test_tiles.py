@@ -126,3 +126,16 @@ def test_small_grids_and_wide_overlaps_are_refused():
         Tiles((12, 40), (16, 16), (4, 4))
     with pytest.raises(ConfigError, match=r"overlap from 0 to 15"):
         Tiles((32, 40), (16, 16), (16, 4))
+
+
+def test_a_run_is_split_network_merge():
+    tiles = Tiles((30, 41), (16, 16), (5, 4))
+    network = torch.nn.Conv3d(2, 3, 3, padding=1)
+    x = torch.randn(3, 4, 30, 41, 2)
+
+    def run(part):
+        return network(part.movedim(-1, 1)).movedim(1, -1)
+
+    with torch.no_grad():
+        expected = tiles.merge(run(tiles.split(x)))
+        torch.testing.assert_close(tiles.run(run, x), expected, rtol=1e-5, atol=1e-5)
