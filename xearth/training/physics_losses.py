@@ -21,7 +21,7 @@ from ..models.baselines.next_frame import NextFrame
 from ..models.baselines.phydnet import PhyDNet
 from ..models.heads import Prediction
 from .losses import MSE
-from .strategies import Sampling, free_running
+from .strategies import SampledLoss, all_frames, free_running
 
 __all__ = [
     "DifferenceDivergence",
@@ -38,45 +38,8 @@ __all__ = [
 
 def _predicted(network: NextFrame, x: Tensor, y: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
     """Return all predicted frames of a history and the frames after it, and their truth."""
-    if x.shape[-1] != y.shape[-1]:
-        raise ConfigError(
-            f"a next-frame loss compares all frames: history and horizon need the same channels, "
-            f"found {x.shape[-1]} and {y.shape[-1]}"
-        )
-    frames = torch.cat([x, y], 1)
+    frames = all_frames(x, y)
     return network.rollout(frames[:, :-1], keep), frames[:, 1:]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _SampledLoss:
-    """A loss of all predictions of a next-frame network, ``of``, that draws what is kept."""
-
-    sampling: Sampling
-
-    def __call__(
-        self,
-        network: NextFrame,
-        x: Tensor,
-        y: Tensor,
-        *,
-        iteration: int,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """Return the loss, (), of a history (N, T, H, W, C) and the frames after it.
-
-        Raises
-        ------
-        ConfigError
-            If history and horizon have other channels.
-        """
-        keep = self.sampling.keep(
-            iteration, samples=len(x), frames=(x.shape[1], y.shape[1]), generator=generator
-        )
-        return self.of(network, x, y, keep.to(x.device))
-
-    def of(self, network: NextFrame, x: Tensor, y: Tensor, keep: Tensor) -> Tensor:
-        """Return the loss, (), when these true frames are kept."""
-        raise NotImplementedError(f"{type(self).__name__}.of")
 
 
 # --- PhyDNet ----------------------------------------------------------------------------------
@@ -218,7 +181,7 @@ class TeacherForcing:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PhyDNetLoss(_SampledLoss):
+class PhyDNetLoss(SampledLoss):
     """:func:`frame_error` of all predicted frames plus :func:`moment_loss` of the filters.
 
     Parameters
@@ -284,7 +247,7 @@ def squared_and_absolute(prediction: Tensor, truth: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class E3DLSTMLoss(_SampledLoss):
+class E3DLSTMLoss(SampledLoss):
     """:func:`squared_and_absolute` of all predicted frames, per sample.
 
     Parameters

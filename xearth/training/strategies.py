@@ -34,8 +34,10 @@ from ..models.baselines.next_frame import NextFrame
 __all__ = [
     "NextFrameLoss",
     "ReverseScheduledSampling",
+    "SampledLoss",
     "Sampling",
     "ScheduledSampling",
+    "all_frames",
     "decoupling_loss",
     "free_running",
 ]
@@ -210,7 +212,66 @@ def decoupling_loss(increments: Sequence[tuple[Tensor, Tensor]], adapter: nn.Mod
 
 
 @dataclass(frozen=True, kw_only=True)
-class NextFrameLoss:
+class SampledLoss:
+    """Base of the losses of all predictions of a next-frame network: ``of`` once it is drawn.
+
+    Parameters
+    ----------
+    sampling : Sampling
+        Which true frames are read at which iteration.
+    """
+
+    sampling: Sampling
+
+    def __call__(
+        self,
+        network: NextFrame,
+        x: Tensor,
+        y: Tensor,
+        *,
+        iteration: int,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Return the loss, (), of a history (N, T, H, W, C) and the frames after it.
+
+        Raises
+        ------
+        ConfigError
+            If history and horizon have other channels, or the network lacks what is asked of it.
+        """
+        keep = self.sampling.keep(
+            iteration, samples=len(x), frames=(x.shape[1], y.shape[1]), generator=generator
+        )
+        return self.of(network, x, y, keep.to(x.device))
+
+    def of(self, network: NextFrame, x: Tensor, y: Tensor, keep: Tensor) -> Tensor:
+        """Return the loss, (), when these true frames are kept; see ``NextFrame.steps``."""
+        raise NotImplementedError(f"{type(self).__name__}.of")
+
+
+def all_frames(x: Tensor, y: Tensor) -> Tensor:
+    """Return history and horizon as one sequence, whose every frame is predicted or read.
+
+    Raises
+    ------
+    ConfigError
+        If they have other channels.
+
+    Examples
+    --------
+    >>> all_frames(torch.zeros(1, 3, 4, 4, 1), torch.zeros(1, 2, 4, 4, 1)).shape
+    torch.Size([1, 5, 4, 4, 1])
+    """
+    if x.shape[-1] != y.shape[-1]:
+        raise ConfigError(
+            f"a next-frame loss compares all frames: history and horizon need the same channels, "
+            f"found {x.shape[-1]} and {y.shape[-1]}"
+        )
+    return torch.cat([x, y], dim=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NextFrameLoss(SampledLoss):
     r"""Mean squared error of every predicted frame, plus :math:`\beta` times the decoupling loss.
 
     Parameters
@@ -232,51 +293,21 @@ class NextFrameLoss:
     torch.Size([])
     """
 
-    sampling: Sampling
     decoupling: float = 0.0
 
     def __post_init__(self) -> None:
         if self.decoupling < 0:
             raise ConfigError(f"decoupling must not be negative; got {self.decoupling}")
 
-    def __call__(
-        self,
-        network: NextFrame,
-        x: Tensor,
-        y: Tensor,
-        *,
-        iteration: int,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """Return the loss, (), of a history (N, T, H, W, C) and the frames after it.
-
-        Raises
-        ------
-        ConfigError
-            If history and horizon have other channels, or the network lacks an adapter.
-        """
-        keep = self.sampling.keep(
-            iteration,
-            samples=len(x),
-            frames=(x.shape[1], y.shape[1]),
-            generator=generator,
-        )
-        return self.of(network, x, y, keep.to(x.device))
-
     def of(self, network: NextFrame, x: Tensor, y: Tensor, keep: Tensor) -> Tensor:
         """Return the loss, (), when these true frames are kept; see ``NextFrame.steps``."""
-        if x.shape[-1] != y.shape[-1]:
-            raise ConfigError(
-                f"a next-frame loss compares all frames: history and horizon need the same "
-                f"channels, found {x.shape[-1]} and {y.shape[-1]}"
-            )
+        frames = all_frames(x, y)
         adapter = getattr(network, "adapter", None)
         if self.decoupling and adapter is None:
             raise ConfigError(
                 f"{type(network).__name__} has no adapter for the decoupling loss: build it from "
                 "PredRNNConfig(decoupling=True, ...), or train it with decoupling=0"
             )
-        frames = torch.cat([x, y], dim=1)
         predictions, penalties = [], []
         for prediction, state in network.steps(frames[:, :-1], keep):
             predictions.append(prediction)
