@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,10 +13,10 @@ from ..cf.timeaxis import Step, TimeAxis
 from ..data.grid import Grid
 from ..data.loader import Windows
 from ..data.masks import require_valid
-from ..data.normalize import Normalizer
 from ..data.windows import Window
 from ..errors import AxisError, MissingDataError, TimeAxisError
 from .adapt import Adapted, adapt
+from .adapt import Reads as Readable
 from .inputs import Reader, ranks
 
 if TYPE_CHECKING:
@@ -28,20 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["Histories", "read_histories", "refuse_other_dims"]
 
 
-class Reads(Protocol):
-    """What of a forecaster decides how a history is read."""
-
-    @property
-    def name(self) -> str:
-        """Its name, for messages."""
-
-    @property
-    def grid(self) -> Grid:
-        """Rows, columns and mask."""
-
-    @property
-    def normalizer(self) -> Normalizer:
-        """Statistics with units."""
+class Reads(Readable, Protocol):
+    """What of a forecaster decides how a history is read, beside what it can read."""
 
     @property
     def window(self) -> Window:
@@ -52,16 +39,8 @@ class Reads(Protocol):
         """Of the time axis."""
 
     @property
-    def required(self) -> np.ndarray:
-        """Cells (H, W) that may not be missing."""
-
-    @property
     def season(self) -> bool:
         """Whether the time of year is read."""
-
-    @property
-    def provenance(self) -> Mapping[str, Any]:
-        """Where it comes from."""
 
     @property
     def place(self) -> Place:

@@ -12,15 +12,15 @@ forecast (:math:`k_0 = 1` always). What training keeps is drawn by
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...errors import GridMismatchError
 from .common import Baseline, BaselineConfig, crop, pad_to_multiple, patch, unpatch
 
-__all__ = ["NextFrame", "emitted"]
+__all__ = ["NextFrame", "emitted", "gates"]
 
 
 def emitted(config: BaselineConfig) -> int:
@@ -37,6 +37,36 @@ def emitted(config: BaselineConfig) -> int:
     """
     C, C_out = config.input_shape[-1], config.target_shape[-1]
     return C if C_out == C else C + C_out
+
+
+class _Gated(Protocol):
+    """What of a configuration decides the convolutions of gates on a grid of patches."""
+
+    @property
+    def input_shape(self) -> tuple[int, int, int, int]:
+        """(T, H, W, C) of the history."""
+
+    @property
+    def patch(self) -> int:
+        """Side of a patch."""
+
+    @property
+    def kernel(self) -> int:
+        """Size of the convolution."""
+
+    @property
+    def layer_norm(self) -> bool:
+        """Whether each cell of the grid of patches is normalized."""
+
+
+def gates(before: int, after: int, config: _Gated) -> nn.Sequential:
+    """Return the convolution, without bias, that maps channels to gates; normalized if asked."""
+    k = config.kernel
+    layers: list[nn.Module] = [nn.Conv2d(before, after, k, padding=k // 2, bias=False)]
+    if config.layer_norm:
+        grid = (-(-n // config.patch) for n in config.input_shape[1:3])
+        layers.append(nn.LayerNorm([after, *grid]))
+    return nn.Sequential(*layers)
 
 
 class NextFrame(Baseline):

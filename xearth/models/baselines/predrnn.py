@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from ...errors import ConfigError
 from .common import BaselineConfig, check_positive
-from .next_frame import NextFrame, emitted
+from .next_frame import NextFrame, emitted, gates
 
 __all__ = ["PredRNN", "PredRNNConfig", "PredRNNState", "SpatioTemporalLSTMCell"]
 
@@ -80,12 +80,6 @@ class PredRNNConfig(BaselineConfig):
         if self.kernel % 2 == 0:
             raise ConfigError(f"kernel must be odd, to keep the grid centered; got {self.kernel}")
 
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Number of patches (h, w)."""
-        H, W = (-(-n // self.patch) for n in self.input_shape[1:3])
-        return H, W
-
     def build(self) -> PredRNN:
         """Return a new network."""
         return PredRNN(self)
@@ -128,18 +122,10 @@ class SpatioTemporalLSTMCell(nn.Module):
         super().__init__()
         n = config.hidden[0]
         self.forget_bias = config.forget_bias
-
-        def convolution(before: int, after: int) -> nn.Sequential:
-            k = config.kernel
-            layers: list[nn.Module] = [nn.Conv2d(before, after, k, padding=k // 2, bias=False)]
-            if config.layer_norm:
-                layers.append(nn.LayerNorm([after, *config.grid]))
-            return nn.Sequential(*layers)
-
-        self.conv_x = convolution(channels, 7 * n)
-        self.conv_h = convolution(n, 4 * n)
-        self.conv_m = convolution(n, 3 * n)
-        self.conv_o = convolution(2 * n, n)
+        self.conv_x = gates(channels, 7 * n, config)
+        self.conv_h = gates(n, 4 * n, config)
+        self.conv_m = gates(n, 3 * n, config)
+        self.conv_o = gates(2 * n, n, config)
         self.conv_last = nn.Conv2d(2 * n, n, 1, bias=False)
 
     def forward(self, x: Tensor, h: Tensor, c: Tensor, m: Tensor) -> tuple[Tensor, ...]:

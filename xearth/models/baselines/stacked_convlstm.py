@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ...errors import ConfigError
 from .common import BaselineConfig, check_positive
-from .next_frame import NextFrame, emitted
+from .next_frame import NextFrame, emitted, gates
 
 __all__ = ["StackedConvLSTM", "StackedConvLSTMCell", "StackedConvLSTMConfig"]
 
@@ -55,12 +55,6 @@ class StackedConvLSTMConfig(BaselineConfig):
         if self.kernel % 2 == 0:
             raise ConfigError(f"kernel must be odd, to keep the grid centered; got {self.kernel}")
 
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Number of patches (h, w)."""
-        H, W = (-(-n // self.patch) for n in self.input_shape[1:3])
-        return H, W
-
     def build(self) -> StackedConvLSTM:
         """Return a new network."""
         return StackedConvLSTM(self)
@@ -79,16 +73,8 @@ class StackedConvLSTMCell(nn.Module):
 
     def __init__(self, channels: int, units: int, config: StackedConvLSTMConfig) -> None:
         super().__init__()
-
-        def convolution(before: int) -> nn.Sequential:
-            k = config.kernel
-            layers: list[nn.Module] = [nn.Conv2d(before, 4 * units, k, padding=k // 2, bias=False)]
-            if config.layer_norm:
-                layers.append(nn.LayerNorm([4 * units, *config.grid]))
-            return nn.Sequential(*layers)
-
-        self.conv_x = convolution(channels)
-        self.conv_h = convolution(units)
+        self.conv_x = gates(channels, 4 * units, config)
+        self.conv_h = gates(units, 4 * units, config)
 
     def forward(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         """Return h' and c', each (N, units, h, w)."""
