@@ -1,0 +1,1 @@
+"""PreDiff: latent diffusion in four parts that know nothing of each other."""
