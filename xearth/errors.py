@@ -29,6 +29,7 @@ __all__ = [
     "MissingDependencyError",
     "ProtocolError",
     "RegionError",
+    "SamplingError",
     "SourceError",
     "TimeAxisError",
     "TimeAxisWarning",
@@ -100,6 +101,10 @@ class SourceError(XearthError, OSError):
 
 class TrainingError(XearthError, RuntimeError):
     """Training stopped because it could not go on (for example a NaN loss)."""
+
+
+class SamplingError(XearthError, RuntimeError):
+    """Sampling stopped because it could not go on: NaN or inf, with the step and likely cause."""
 
 
 class MissingDependencyError(XearthError, ImportError):
