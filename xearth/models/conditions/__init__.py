@@ -1,1 +1,1 @@
-"""Conditions on physical fields: what they measure, how far off a field is, the nearest that holds."""
+"""Conditions on fields: what they measure, how far off a field is, the nearest that holds."""

@@ -1,0 +1,108 @@
+r"""The nearest cells between bounds that have a given weighted sum.
+
+.. math:: y'_i(\lambda) = \min(\max(y_i - \lambda w_i, l_i), u_i), \qquad
+   f(\lambda) = \sum_i w_i\, y'_i(\lambda) = b .
+
+:math:`f` is continuous, piecewise linear and falls, so Newton steps within a bracket end at the
+root after finitely many of them; with :math:`l = 0, u = \infty` this is the projection on a
+simplex. Exact, float64.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ...errors import ConstraintError
+
+__all__ = ["fill"]
+
+_STEPS = 200
+_CLOSE = 1e-13
+
+
+def fill(
+    cells: Tensor, weights: Tensor, box: tuple[Tensor, Tensor], target: Tensor, name: str
+) -> Tensor:
+    """Return the nearest cells within a box with the weighted sums of the target.
+
+    Parameters
+    ----------
+    cells : Tensor, float64 (R, k)
+    weights : Tensor, float64 (R, k)
+        0 where a row is padded.
+    box : pair of Tensor, float64 (R, k)
+    target : Tensor, float64 (R,)
+    name : str
+        Of the condition, for errors.
+
+    Raises
+    ------
+    ConstraintError
+        A sum that no cells within the box have.
+
+    Examples
+    --------
+    >>> one = torch.ones(1, 3, dtype=torch.float64)
+    >>> cells = torch.tensor([[0.0, 1.0, 5.0]], dtype=torch.float64)
+    >>> fill(cells, one, (one * 0, one * torch.inf), one[:, 0] * 3, "total").tolist()
+    [[0.0, 0.0, 3.0]]
+    """
+    low, high = box
+    size = torch.einsum("rk,rk->r", cells.clamp(low, high).abs(), weights.abs())
+    size = torch.maximum(size, target.abs())
+    _check(weights, box, target, size, name)
+    shift = _root(cells, weights, box, target, size)
+    return (cells - shift[:, None] * weights).clamp(low, high)
+
+
+def _check(
+    weights: Tensor, box: tuple[Tensor, Tensor], target: Tensor, size: Tensor, name: str
+) -> None:
+    zero = weights.new_zeros(())
+    least = torch.where(weights == 0, zero, torch.where(weights > 0, *box) * weights).sum(-1)
+    most = torch.where(weights == 0, zero, torch.where(weights > 0, *box[::-1]) * weights).sum(-1)
+    slack = 1e-9 * size
+    if bool(((target < least - slack) | (target > most + slack)).any()):
+        at = int(torch.maximum(least - target, target - most).argmax())
+        raise ConstraintError(
+            f"{name}: {float(target[at]):.6g} cannot hold with the range of the cells, within which "
+            f"it is {float(least[at]):.6g} to {float(most[at]):.6g}. Change one of the two."
+        )
+
+
+def _root(
+    cells: Tensor, weights: Tensor, box: tuple[Tensor, Tensor], target: Tensor, size: Tensor
+) -> Tensor:
+    """Return the shift of each row, (R,)."""
+    shift = torch.zeros_like(target)
+    left, right = torch.full_like(shift, -torch.inf), torch.full_like(shift, torch.inf)
+    rest = torch.arange(len(shift), device=shift.device)
+    for _ in range(_STEPS):
+        y, w, low, high = (part[rest] for part in (cells, weights, *box))
+        at = shift[rest]
+        moved = y - at[:, None] * w
+        excess = torch.einsum("rk,rk->r", moved.clamp(low, high), w) - target[rest]
+        far = excess.abs() > _CLOSE * size[rest]
+        if not bool(far.any()):
+            break
+        inside = (moved > low) & (moved < high)
+        slope = torch.where(inside, w.square(), w.new_zeros(())).sum(-1)
+        left[rest] = torch.where(excess > 0, torch.maximum(left[rest], at), left[rest])
+        right[rest] = torch.where(excess < 0, torch.minimum(right[rest], at), right[rest])
+        step = at + excess / slope
+        a, b = left[rest], right[rest]
+        reach = torch.where(excess > 0, _next(y, w, low, high, at), -_next(y, -w, low, high, -at))
+        middle = torch.where(a.isfinite() & b.isfinite(), (a + b) / 2, reach)
+        good = step.isfinite() & (step > a) & (step < b)
+        shift[rest] = torch.where(far, torch.where(good, step, middle), at)
+        rest = rest[far]
+    return shift
+
+
+def _next(y: Tensor, w: Tensor, low: Tensor, high: Tensor, at: Tensor) -> Tensor:
+    """Return the first shift beyond ``at`` where a cell begins to move: there f falls again."""
+    edge = torch.where(w > 0, high, low)
+    starts = torch.where(w != 0, (y - edge) / w, torch.inf)
+    starts = torch.where(starts > at[:, None], starts, torch.inf).amin(-1)
+    return torch.where(starts.isfinite(), starts + (1e-9 * starts.abs() + 1e-300), at + 1.0)

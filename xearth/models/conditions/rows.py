@@ -1,0 +1,239 @@
+r"""Weighted sums over groups of cells: the rows of a sparse matrix.
+
+.. math:: a_j(y) = \sum_k w_{jk}\, y_{i_{jk}}, \qquad A^\top r = \sum_j r_j\, w_j .
+
+Rows are padded to the length of the longest with weight 0, so that one gather serves sums as well
+as what sorts the cells of a group (quantiles, simplexes). Sums are kept in float64.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from ...errors import ConstraintError
+from .protocol import square
+
+__all__ = ["Rows"]
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """m weighted sums over cells of fields (T, H, W, C).
+
+    Parameters
+    ----------
+    index : Tensor, int64 (m, k)
+        Cells of each sum, counted through the flattened field.
+    weights : Tensor, float64 (m, k)
+        0 where a row is padded.
+    shape : torch.Size
+        (T, H, W, C).
+
+    Raises
+    ------
+    ConstraintError
+        A row without weight (a region without valid cells), a weight that is not finite, an index
+        outside of the field.
+
+    Examples
+    --------
+    >>> frames = Rows.from_groups(torch.arange(2)[:, None, None, None].expand(2, 3, 4, 1)).mean()
+    >>> frames.apply(torch.arange(24.0).reshape(1, 2, 3, 4, 1)).tolist()
+    [[5.5, 17.5]]
+    """
+
+    index: Tensor
+    weights: Tensor
+    shape: torch.Size
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", torch.Size(self.shape))
+        object.__setattr__(self, "weights", torch.as_tensor(self.weights, dtype=torch.float64))
+        n = self.shape.numel()
+        index, weights = self.index, self.weights
+        if index.ndim != 2 or index.shape != weights.shape or not len(index):
+            raise ConstraintError(
+                "expected an index and weights of one shape (m, k) with m of at least 1, found "
+                f"{tuple(index.shape)} and {tuple(weights.shape)}."
+            )
+        if not bool(weights.isfinite().all()):
+            raise ConstraintError("expected finite weights; give missing cells the weight 0.")
+        if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < n:
+            raise ConstraintError(
+                f"expected cells 0..{n - 1}, found {int(index.min())}..{int(index.max())}."
+            )
+        empty = torch.nonzero(~(weights != 0).any(1)).flatten().tolist()
+        if empty:
+            raise ConstraintError(
+                f"{len(empty)} of {len(weights)} sums have no cell with weight (the first is number "
+                f"{empty[0]}): the region has no valid cell. Choose one that holds valid cells."
+            )
+
+    @classmethod
+    def from_matrix(cls, weights: Tensor, shape: torch.Size | None = None) -> Rows:
+        """Return the rows of weights (m, T, H, W, C), or (m, n) with the shape (T, H, W, C)."""
+        shape = torch.Size(weights.shape[1:]) if shape is None else torch.Size(shape)
+        dense = weights.reshape(len(weights), -1)
+        if dense.shape[1] != shape.numel():
+            raise ConstraintError(
+                f"expected weights for {shape.numel()} cells {tuple(shape)}, found "
+                f"{tuple(weights.shape)}."
+            )
+        groups, cells = torch.nonzero(dense, as_tuple=True)
+        return cls(*_padded(groups, cells, dense[groups, cells], len(dense)), shape)
+
+    @classmethod
+    def from_groups(cls, groups: Tensor, weights: Tensor | None = None) -> Rows:
+        """Return sums over groups of cells that do not overlap.
+
+        Parameters
+        ----------
+        groups : Tensor, int64 (T, H, W, C)
+            The number of the group of each cell, from 0; negative: in none.
+        weights : Tensor, broadcastable to (T, H, W, C), optional
+            By default 1.
+        """
+        weights = groups.new_ones((), dtype=torch.float64) if weights is None else weights
+        weights = weights.double().broadcast_to(groups.shape).flatten()
+        flat = groups.flatten()
+        cells = torch.nonzero((flat >= 0) & (weights != 0)).flatten()
+        m = int(flat.max()) + 1 if flat.numel() else 0
+        return cls(*_padded(flat[cells], cells, weights[cells], m), groups.shape)
+
+    @classmethod
+    def over(cls, weights: Tensor, *, frames: bool, channels: bool = True) -> Rows:
+        """Return sums over space: one of each frame, or one of the horizon; of each channel or all.
+
+        Parameters
+        ----------
+        weights : Tensor (T, H, W, C)
+        frames, channels : bool
+            Whether each frame and each channel is a sum of its own, in the order (T, C).
+        """
+        T, _, _, C = weights.shape
+        t = torch.arange(T).reshape(T, 1, 1, 1) if frames else torch.zeros(1, 1, 1, 1)
+        c = torch.arange(C) if channels else torch.zeros(1)
+        groups = (t * (C if channels else 1) + c).long().broadcast_to(weights.shape)
+        return cls.from_groups(groups, weights)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def mean(self) -> Rows:
+        """Return the rows with weights that add up to 1.
+
+        Raises
+        ------
+        ConstraintError
+            They add up to nothing.
+        """
+        total = self.weights.sum(1, keepdim=True)
+        if not bool((total > 0).all()):
+            raise ConstraintError(
+                f"expected weights with a positive sum for a mean, found {float(total.min())}."
+            )
+        return Rows(self.index, self.weights / total, self.shape)
+
+    @cached_property
+    def disjoint(self) -> bool:
+        """Whether no cell is in two rows, nor twice in one."""
+        cells = self.index[self.weights != 0]
+        return len(torch.unique(cells)) == len(cells)
+
+    @cached_property
+    def _whole(self) -> bool:
+        count = self.shape.numel()
+        flat = self.index.flatten()
+        return flat.numel() == count and bool((flat == torch.arange(count)).all())
+
+    @cached_property
+    def cells(self) -> Tensor:
+        """Which cells have weight in some row, bool (n,)."""
+        found = torch.zeros(self.shape.numel(), dtype=torch.bool)
+        found[self.index[self.weights != 0]] = True
+        return found
+
+    def gather(self, y: Tensor, name: str = "sum") -> Tensor:
+        """Return the cells of each row, (N, m, k); 0 where a row has no weight."""
+        flat = square(y, self.shape, name)
+        if self._whole:
+            picked = flat.unflatten(1, self.index.shape)
+        else:
+            picked = flat[:, self.index.flatten().to(y.device)].unflatten(1, self.index.shape)
+        if self._full:
+            return picked
+        return torch.where(self.weights.to(y.device) != 0, picked, picked.new_zeros(()))
+
+    @cached_property
+    def _full(self) -> bool:
+        return bool((self.weights != 0).all())
+
+    def put(self, y: Tensor, cells: Tensor) -> Tensor:
+        """Return ``y`` with the cells (N, m, k) of rows that do not overlap put in their places."""
+        if self._whole and self._full:
+            return cells.to(y.dtype).reshape(y.shape)
+        flat = y.flatten(1).clone()
+        has = self.weights != 0
+        flat[:, self.index[has].to(y.device)] = cells[:, has.to(y.device)].to(y.dtype)
+        return flat.reshape(y.shape)
+
+    def apply(self, y: Tensor, name: str = "sum") -> Tensor:
+        """Return A y, (N, m), in the dtype of ``y``; summed in float64."""
+        cells = self.gather(y, name).double()
+        return torch.einsum("nmk,mk->nm", cells, self.weights.to(y.device)).to(y.dtype)
+
+    def absolute(self, y: Tensor) -> Tensor:
+        """Return the sums of |w y|, float64 (N, m)."""
+        cells = self.gather(y).double().abs()
+        return torch.einsum("nmk,mk->nm", cells, self.weights.abs().to(y.device))
+
+    def adjoint(self, r: Tensor) -> Tensor:
+        """Return A^T r, (N, T, H, W, C), in the dtype of ``r`` (N, m)."""
+        spread = (r[..., None] * self.weights.to(r)).flatten(1)
+        flat = r.new_zeros(len(r), self.shape.numel())
+        flat = flat.index_add(1, self.index.flatten().to(r.device), spread)
+        return flat.reshape(len(r), *self.shape)
+
+    def matrix(self) -> Tensor:
+        """Return A as a sparse tensor, float64 (m, n)."""
+        has = self.weights != 0
+        row = torch.nonzero(has)[:, 0]
+        at = torch.stack([row, self.index[has]])
+        size = (len(self), self.shape.numel())
+        return torch.sparse_coo_tensor(
+            at, self.weights[has], size, check_invariants=True
+        ).coalesce()
+
+    def gram(self, variance: Tensor | None = None) -> Tensor:
+        """Return A D A^T, float64 (m, m), with the variances D (T, H, W, C) of the cells or 1."""
+        A = self.matrix()
+        D = A.new_ones(A.shape[1], dtype=torch.float64) if variance is None else variance
+        D = D.double().broadcast_to(self.shape).flatten() if variance is not None else D
+        at = A.indices()
+        scaled = torch.sparse_coo_tensor(
+            at, A.values() * D[at[1]], A.shape, check_invariants=True
+        ).coalesce()
+        return torch.sparse.mm(scaled, A.t().coalesce()).to_dense()
+
+    def norms(self) -> Tensor:
+        """Return the sum of the squared weights of each row, float64 (m,): A A^T if disjoint."""
+        return self.weights.square().sum(1)
+
+
+def _padded(groups: Tensor, cells: Tensor, weights: Tensor, m: int) -> tuple[Tensor, Tensor]:
+    """Return an index and weights (m, k) of entries, each with the number of its row."""
+    order = torch.argsort(groups, stable=True)
+    groups, cells, weights = groups[order], cells[order], weights[order].double()
+    counts = torch.bincount(groups, minlength=m)
+    first = counts.cumsum(0) - counts
+    place = torch.arange(len(groups)) - first[groups]
+    k = int(counts.max()) if len(counts) else 0
+    index = torch.zeros(m, k, dtype=torch.int64)
+    padded = torch.zeros(m, k, dtype=torch.float64)
+    index[groups, place] = cells
+    padded[groups, place] = weights
+    return index, padded
