@@ -1,0 +1,57 @@
+"""Predictions that must be finite: where sampling went astray, and why, most likely."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ...errors import SamplingError
+from .levels import Level, Predictor
+
+__all__ = ["checked", "count_bad"]
+
+#: A state is of order 1; beyond this it has run away.
+RUNAWAY = 1e3
+
+
+def count_bad(values: Tensor) -> int:
+    """Return how many values are NaN or infinite."""
+    return int((~values.isfinite()).sum())
+
+
+def checked(predict: Predictor, z: Tensor, level: Level, index: int) -> Tensor:
+    """Return the clean field predicted from a state, if both are finite and of one shape.
+
+    Raises
+    ------
+    SamplingError
+        With the step, the level and the likely cause.
+    """
+    where = f"step {index} (t={level.t:g}, alpha={level.alpha:.3g}, sigma={level.sigma:.3g})"
+    if bad := count_bad(z):
+        raise SamplingError(
+            f"{where}: {bad} of {z.numel()} values of the state are NaN or infinite before the "
+            "network saw it. Likely cause: the noise that was drawn, or a step that overflowed; "
+            "use float32 and finite noise."
+        )
+    clean = predict(z, level)
+    if clean.shape != z.shape:
+        raise SamplingError(
+            f"{where}: the predicted clean field has the shape {tuple(clean.shape)}, expected that "
+            f"of the state {tuple(z.shape)}. Likely cause: a network of another configuration."
+        )
+    bad = count_bad(clean)
+    if not bad:
+        return clean
+    largest = float(z.abs().max())
+    cause = (
+        f"the state ran away (largest value {largest:.3g}, expected order 1): guidance too strong, "
+        "or too few steps. Lower its scale or take more steps"
+        if largest > RUNAWAY
+        else "NaN in the context or in the weights, or an overflow in half precision, as the state "
+        f"is sound (largest value {largest:.3g}). Check the history and the weights, sample in "
+        "float32"
+    )
+    raise SamplingError(
+        f"{where}: {bad} of {clean.numel()} values of the predicted clean field are NaN or "
+        f"infinite. Likely cause: {cause}."
+    )

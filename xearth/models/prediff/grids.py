@@ -1,0 +1,91 @@
+r"""Which of the T times of a discrete process a sampler with n steps visits.
+
+Times are counted from 0 (least noise) to :math:`T - 1`. By name, latest first:
+
+====================  ============================================================================
+``trailing``          :math:`\mathrm{round}(T - kT/n) - 1`: starts at :math:`T - 1`; all for n = T
+``leading``           :math:`(n-1-k)\lfloor T/n \rfloor + 1`, the "uniform" helper of the reference
+``linspace``          n + 1 equal parts of :math:`[0, T-1]` without the 0
+``quad``              squares of equal parts of :math:`[0, \sqrt{0.8\,T}]`, plus 1
+``karras``            equal parts in :math:`(\sigma/\alpha)^{1/7}`, which crowd near the data
+``logsnr``            equal parts in :math:`\lambda`, at times between the integers
+====================  ============================================================================
+
+Sources: Song et al. (2021), *Denoising diffusion implicit models* (uniform, quad); Lin et al.
+(2024), *Common diffusion noise schedules and sample steps are flawed* (trailing); Karras et al.
+(2022), *Elucidating the design space*; Lu et al. (2022), *DPM-Solver* (log-SNR).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+import numpy as np
+
+from ...errors import ConfigError
+
+__all__ = ["TIMES", "Spacing", "check_steps", "karras_ratios"]
+
+Spacing = Literal["trailing", "leading", "linspace", "quad", "karras", "logsnr"]
+
+
+def check_steps(steps: int, most: int | None = None) -> None:
+    """Check a number of steps.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if steps < 1 or (most is not None and steps > most):
+        limit = "" if most is None else f" and at most {most}, the number of the process"
+        raise ConfigError(f"steps={steps}: expected at least 1{limit}")
+
+
+def _trailing(T: int, n: int) -> np.ndarray:
+    return np.round(np.arange(n) * (-T / n) + T).astype(np.int64) - 1
+
+
+def _leading(T: int, n: int) -> np.ndarray:
+    times = np.arange(n)[::-1] * (T // n) + 1
+    if times[0] > T - 1:
+        raise ConfigError(
+            f"spacing='leading' with {n} of {T} steps starts beyond the last time {T - 1}. "
+            "Use spacing='trailing' for all steps."
+        )
+    return times
+
+
+def _linspace(T: int, n: int) -> np.ndarray:
+    return np.round(np.linspace(0, T - 1, n + 1)).astype(np.int64)[:0:-1]
+
+
+def _quad(T: int, n: int) -> np.ndarray:
+    times = np.square(np.linspace(0, np.sqrt(0.8 * T), n)).astype(np.int64)[::-1] + 1
+    if len(np.unique(times)) < n:
+        raise ConfigError(
+            f"spacing='quad' with {n} of {T} steps visits a time twice. Use fewer steps."
+        )
+    return times
+
+
+#: Spacing by integer times -> (T, n) -> times, latest first.
+TIMES: Mapping[str, Callable[[int, int], np.ndarray]] = {
+    "trailing": _trailing,
+    "leading": _leading,
+    "linspace": _linspace,
+    "quad": _quad,
+}
+
+
+def karras_ratios(least: float, most: float, n: int) -> np.ndarray:
+    r"""Return n ratios :math:`\sigma/\alpha` from ``most`` to ``least``, rho = 7.
+
+    Examples
+    --------
+    >>> karras_ratios(1.0, 128.0, 3).round(2).tolist()
+    [128.0, 17.09, 1.0]
+    """
+    ramp = np.linspace(0, 1, n)
+    low, high = least ** (1 / 7), most ** (1 / 7)
+    return (high + ramp * (low - high)) ** 7
