@@ -159,9 +159,8 @@ class _Set:
     @property
     def affine(self) -> bool:
         """Whether it needs no correction: on affine sets Dykstra's changes nothing."""
-        return len(self.linear) == len(self.parts) and all(
-            bool((part.lower == part.upper).all()) for part in self.linear
-        )
+        bounds = [part.bounds(torch.empty(0)) for part in self.linear]
+        return len(bounds) == len(self.parts) and all(torch.equal(*pair) for pair in bounds)
 
     @property
     def convex(self) -> bool:
@@ -209,8 +208,8 @@ def _in_turn(sets: tuple[_Set, ...], y: Tensor, sweeps: int) -> tuple[Tensor, Te
             z = x if p is None else x + p
             x_next = one.project(z)
             if p is not None:
-                corrections[i] = z - x_next
-                moved = moved + (corrections[i] - p).nan_to_num(0.0).flatten(1).square().sum(1)
+                corrections[i] = left = z - x_next
+                moved = moved + (left - p).nan_to_num(0.0).flatten(1).square().sum(1)
             x = x_next
         x = torch.where(well[:, None, None, None, None], before, x)
         change = (x - before).nan_to_num(0.0).flatten(1).norm(dim=1)

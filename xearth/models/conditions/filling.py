@@ -15,7 +15,10 @@ from torch import Tensor
 
 from ...errors import ConstraintError
 
-__all__ = ["fill"]
+__all__ = ["CACHE", "fill"]
+
+#: Cells of the rows to fill at once: what stays in the cache of one core.
+CACHE = 2**17
 
 _STEPS = 200
 _CLOSE = 1e-13
@@ -66,8 +69,8 @@ def _check(
     if bool(((target < least - slack) | (target > most + slack)).any()):
         at = int(torch.maximum(least - target, target - most).argmax())
         raise ConstraintError(
-            f"{name}: {float(target[at]):.6g} cannot hold with the range of the cells, within which "
-            f"it is {float(least[at]):.6g} to {float(most[at]):.6g}. Change one of the two."
+            f"{name}: {float(target[at]):.6g} cannot hold with the range of the cells, within "
+            f"which it is {float(least[at]):.6g} to {float(most[at]):.6g}. Change one of the two."
         )
 
 
@@ -75,34 +78,36 @@ def _root(
     cells: Tensor, weights: Tensor, box: tuple[Tensor, Tensor], target: Tensor, size: Tensor
 ) -> Tensor:
     """Return the shift of each row, (R,)."""
+    low, high = box
     shift = torch.zeros_like(target)
     left, right = torch.full_like(shift, -torch.inf), torch.full_like(shift, torch.inf)
-    rest = torch.arange(len(shift), device=shift.device)
     for _ in range(_STEPS):
-        y, w, low, high = (part[rest] for part in (cells, weights, *box))
-        at = shift[rest]
-        moved = y - at[:, None] * w
-        excess = torch.einsum("rk,rk->r", moved.clamp(low, high), w) - target[rest]
-        far = excess.abs() > _CLOSE * size[rest]
+        moved = cells - shift[:, None] * weights
+        kept = moved.clamp(low, high)
+        excess = (kept * weights).sum(-1) - target
+        far = excess.abs() > _CLOSE * size
         if not bool(far.any()):
             break
-        inside = (moved > low) & (moved < high)
-        slope = torch.where(inside, w.square(), w.new_zeros(())).sum(-1)
-        left[rest] = torch.where(excess > 0, torch.maximum(left[rest], at), left[rest])
-        right[rest] = torch.where(excess < 0, torch.minimum(right[rest], at), right[rest])
-        step = at + excess / slope
-        a, b = left[rest], right[rest]
-        reach = torch.where(excess > 0, _next(y, w, low, high, at), -_next(y, -w, low, high, -at))
-        middle = torch.where(a.isfinite() & b.isfinite(), (a + b) / 2, reach)
-        good = step.isfinite() & (step > a) & (step < b)
-        shift[rest] = torch.where(far, torch.where(good, step, middle), at)
-        rest = rest[far]
+        inside = (kept == moved) & (moved != low) & (moved != high)
+        slope = (weights.square() * inside).sum(-1)
+        left = torch.where(excess > 0, torch.maximum(left, shift), left)
+        right = torch.where(excess < 0, torch.minimum(right, shift), right)
+        step = shift + excess / slope
+        good = (slope > 0) & (step > left) & (step < right)
+        if bool((far & ~good).any()):
+            middle = torch.where((right - left).isfinite(), (left + right) / 2, torch.nan)
+            up, down = (
+                _next(cells, w, box, at) for w, at in ((weights, shift), (-weights, -shift))
+            )
+            middle = torch.where(middle.isnan(), torch.where(excess > 0, up, -down), middle)
+            step = torch.where(good, step, middle)
+        shift = torch.where(far, step, shift)
     return shift
 
 
-def _next(y: Tensor, w: Tensor, low: Tensor, high: Tensor, at: Tensor) -> Tensor:
+def _next(cells: Tensor, weights: Tensor, box: tuple[Tensor, Tensor], at: Tensor) -> Tensor:
     """Return the first shift beyond ``at`` where a cell begins to move: there f falls again."""
-    edge = torch.where(w > 0, high, low)
-    starts = torch.where(w != 0, (y - edge) / w, torch.inf)
+    edge = torch.where(weights > 0, box[1], box[0])
+    starts = torch.where(weights != 0, (cells - edge) / weights, torch.inf)
     starts = torch.where(starts > at[:, None], starts, torch.inf).amin(-1)
     return torch.where(starts.isfinite(), starts + (1e-9 * starts.abs() + 1e-300), at + 1.0)

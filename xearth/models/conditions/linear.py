@@ -27,7 +27,7 @@ from ...errors import ConstraintError
 from .covariance import Covariance, Diagonal
 from .protocol import Bounded, beyond, known
 from .quadratic import multipliers
-from .rows import Rows
+from .rows import Rows, products
 
 __all__ = ["Linear", "blocks", "nearest", "points"]
 
@@ -119,14 +119,9 @@ def gram(conditions: Sequence[Linear]) -> Tensor:
     """Return A C A^T of the sums of all conditions, which share one covariance, (m, m)."""
     C = conditions[0].covariance
     if C is None or isinstance(C, Diagonal):
-        A = torch.cat([c.rows.matrix() for c in conditions]).coalesce()
-        at = A.indices()
-        values = A.values()
-        if C is not None:
-            shape = conditions[0].rows.shape
-            values = values * C.variance.double().broadcast_to(shape).flatten()[at[1]]
-        scaled = torch.sparse_coo_tensor(at, values, A.shape, check_invariants=True).coalesce()
-        return torch.sparse.mm(scaled, A.t().coalesce()).to_dense()
+        variance = torch.ones((), dtype=torch.float64) if C is None else C.variance.double()
+        deviation = variance.sqrt().broadcast_to(conditions[0].rows.shape).flatten()
+        return products([condition.rows for condition in conditions], deviation)
     columns = []
     for condition in conditions:
         for unit in torch.eye(len(condition.rows), dtype=torch.float64):
@@ -150,8 +145,9 @@ def nearest(conditions: Sequence[Linear], y: Tensor) -> Tensor:
     for condition in conditions:
         if condition.sd is not None:
             raise ConstraintError(
-                f"{condition.name}: an observation with error (sd) has no nearest field that holds "
-                "it. Impose it by guidance or draw from the conditional law; without sd it is exact."
+                f"{condition.name}: an observation with error (sd) has no nearest field that "
+                "holds it. Impose it by guidance or draw from the conditional law; without sd it "
+                "is exact."
             )
         if condition.covariance is not C:
             raise ConstraintError(
@@ -229,7 +225,7 @@ def blocks(
         groups = groups.repeat_interleave(s, dim)
     fill = torch.ones(()) if weights is None else weights
     fill = fill.double().broadcast_to(tuple(shape))
-    total = torch.zeros(groups.max() + 1, dtype=torch.float64)
+    total = torch.zeros(int(groups.max()) + 1, dtype=torch.float64)
     total.index_add_(0, groups.flatten(), fill.flatten())
     kept = torch.nonzero(total > 0).flatten()
     number = torch.full_like(total, -1, dtype=torch.int64)

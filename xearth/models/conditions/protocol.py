@@ -103,7 +103,7 @@ class Bounded(ABC):
             object.__setattr__(
                 self, key, torch.as_tensor(getattr(self, key), dtype=torch.float64).detach()
             )
-        lower, upper, scale = self.bounds(torch.empty(0))[:2] + (torch.as_tensor(self.scale),)
+        (lower, upper), scale = self.bounds(torch.empty(0)), torch.as_tensor(self.scale)
         if not bool((lower <= upper).all()):
             at = torch.nonzero(~(lower <= upper))[0].tolist()
             raise ConstraintError(

@@ -70,8 +70,8 @@ def _check(G: Tensor, a: Tensor, lower: Tensor, upper: Tensor, found: Tensor) ->
         raise ConstraintError(
             f"no field holds all {a.shape[1]} linear conditions: number {row} stays off by "
             f"{float(off.max()):.4g} (expected {float(lower[sample, row]):.6g} to "
-            f"{float(upper[sample, row]):.6g}) when the others hold. They contradict each other, or "
-            "bind cells that may not vary. Leave one out or widen its bounds."
+            f"{float(upper[sample, row]):.6g}) when the others hold. They contradict each other, "
+            "or bind cells that may not vary. Leave one out or widen its bounds."
         )
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ...errors import ConstraintError
-from .filling import fill
+from .filling import CACHE, fill
 from .linear import Linear
 from .protocol import Bounded, beyond, known
 
@@ -33,7 +33,8 @@ class Range(Bounded):
 
     Examples
     --------
-    >>> Range(lower=0.0).project(torch.tensor([-1.0, 2.0]).reshape(1, 1, 1, 2, 1)).flatten().tolist()
+    >>> y = torch.tensor([-1.0, 2.0]).reshape(1, 1, 1, 2, 1)
+    >>> Range(lower=0.0).project(y).flatten().tolist()
     [0.0, 2.0]
     """
 
@@ -129,13 +130,12 @@ def nearest_in_box(linear: Linear, ranges: Sequence[Range], y: Tensor) -> Tensor
     sample, row = torch.nonzero(off, as_tuple=True)
     if not len(sample):
         return clamped.to(y.dtype)
-    rows = linear.rows
-    low, high = (rows.gather(b.expand_as(y[:1]))[0, row] for b in between)
-    weights = rows.weights.to(y.device)[row]
-    names = " and ".join([linear.name, *(r.name for r in ranges)])
-    target = (value - off)[sample, row]
-    cells = rows.gather(clamped)
-    cells[sample, row] = fill(
-        rows.gather(y.double())[sample, row], weights, (low, high), target, names
-    )
+    rows, names = linear.rows, " and ".join([linear.name, *(r.name for r in ranges)])
+    weights, target = rows.weights.to(y.device), (value - off)[sample, row]
+    low, high = (rows.gather(b.expand_as(y[:1]))[0] for b in between)
+    given, cells = rows.gather(y), rows.gather(clamped.clone())
+    for part in torch.arange(len(sample), device=y.device).split(max(1, CACHE // cells.shape[-1])):
+        i, j = sample[part], row[part]
+        bounds = (low[j], high[j])
+        cells[i, j] = fill(given[i, j].double(), weights[j], bounds, target[part], names)
     return _clamp(rows.put(clamped, cells).to(y.dtype), between)

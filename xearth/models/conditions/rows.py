@@ -8,6 +8,7 @@ as what sorts the cells of a group (quantiles, simplexes). Sums are kept in floa
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,7 +18,7 @@ from torch import Tensor
 from ...errors import ConstraintError
 from .protocol import square
 
-__all__ = ["Rows"]
+__all__ = ["Rows", "products"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,8 +70,8 @@ class Rows:
         empty = torch.nonzero(~(weights != 0).any(1)).flatten().tolist()
         if empty:
             raise ConstraintError(
-                f"{len(empty)} of {len(weights)} sums have no cell with weight (the first is number "
-                f"{empty[0]}): the region has no valid cell. Choose one that holds valid cells."
+                f"{len(empty)} of {len(weights)} sums have no cell with weight (the first is "
+                f"number {empty[0]}): the region has no valid cell. Choose one that has."
             )
 
     @classmethod
@@ -194,6 +195,8 @@ class Rows:
     def adjoint(self, r: Tensor) -> Tensor:
         """Return A^T r, (N, T, H, W, C), in the dtype of ``r`` (N, m)."""
         spread = (r[..., None] * self.weights.to(r)).flatten(1)
+        if self._whole:
+            return spread.reshape(len(r), *self.shape)
         flat = r.new_zeros(len(r), self.shape.numel())
         flat = flat.index_add(1, self.index.flatten().to(r.device), spread)
         return flat.reshape(len(r), *self.shape)
@@ -208,20 +211,23 @@ class Rows:
             at, self.weights[has], size, check_invariants=True
         ).coalesce()
 
-    def gram(self, variance: Tensor | None = None) -> Tensor:
-        """Return A D A^T, float64 (m, m), with the variances D (T, H, W, C) of the cells or 1."""
-        A = self.matrix()
-        D = A.new_ones(A.shape[1], dtype=torch.float64) if variance is None else variance
-        D = D.double().broadcast_to(self.shape).flatten() if variance is not None else D
-        at = A.indices()
-        scaled = torch.sparse_coo_tensor(
-            at, A.values() * D[at[1]], A.shape, check_invariants=True
-        ).coalesce()
-        return torch.sparse.mm(scaled, A.t().coalesce()).to_dense()
-
     def norms(self) -> Tensor:
         """Return the sum of the squared weights of each row, float64 (m,): A A^T if disjoint."""
         return self.weights.square().sum(1)
+
+
+def products(parts: Sequence[Rows], deviation: Tensor) -> Tensor:
+    """Return A D A^T of the rows of all parts, float64 (m, m), with D = deviation^2 (n,)."""
+    from scipy import sparse
+
+    blocks = []
+    for part in parts:
+        A = part.matrix()
+        row, cell = A.indices().numpy()
+        values = (A.values() * deviation[A.indices()[1]]).numpy()
+        blocks.append(sparse.csr_array((values, (row, cell)), shape=tuple(A.shape)))
+    scaled = sparse.vstack(blocks).tocsr()
+    return torch.from_numpy((scaled @ scaled.T).toarray())
 
 
 def _padded(groups: Tensor, cells: Tensor, weights: Tensor, m: int) -> tuple[Tensor, Tensor]:
