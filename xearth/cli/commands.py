@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import xarray as xr
@@ -11,17 +14,19 @@ from ..cf.describe import describe
 from ..cf.discover import discover
 from ..cf.writer import to_cf
 from ..data.windows import Window
-from ..errors import TimeAxisError
+from ..errors import ConfigError, TimeAxisError
 from ..forecasting.fit import fit
 from ..forecasting.io import load
 from ..forecasting.recipe import Recipe
 from .demo import run_demo
 from .files import apart, open_dataset, open_field, picture, with_suffix, writable
+from .nowcast import FILES as NOWCAST_FILES
+from .nowcast import run_nowcast
 
 if TYPE_CHECKING:
     import argparse
 
-__all__ = ["demo", "forecast", "info", "train", "version"]
+__all__ = ["DEMOS", "EPOCHS", "Demo", "demo", "forecast", "info", "train", "version"]
 
 
 def version() -> str:
@@ -30,14 +35,63 @@ def version() -> str:
     return f"{package} {sys.modules[package].__version__}"
 
 
+@dataclass(frozen=True)
+class Demo:
+    """A demo: what it shows, what it starts from, and what it writes.
+
+    Parameters
+    ----------
+    summary : str
+        A line of help.
+    init : str
+        Last observed step where none is asked for.
+    files : mapping of str to str
+        Names of the files written, by what they are.
+    run : callable
+        Takes init, members, epochs (None where not asked for) and the paths.
+    """
+
+    summary: str
+    init: str
+    files: Mapping[str, str]
+    run: Callable[[str, int, int | None, dict[str, Path]], None]
+
+
+def _enso(init: str, members: int, epochs: int | None, paths: dict[str, Path]) -> None:
+    run_demo(init=init, members=members, epochs=EPOCHS if epochs is None else epochs, **paths)
+
+
+def _nowcast(init: str, members: int, epochs: int | None, paths: dict[str, Path]) -> None:
+    if epochs is not None:
+        raise ConfigError(f"--epochs {epochs}: the demo 'nowcast' trains nothing; leave it out")
+    run_nowcast(init=init, members=members, paths=paths)
+
+
+#: Length of the short training of the ENSO demo.
+EPOCHS = 2
+#: By name; the first is run where none is named.
+DEMOS: Mapping[str, Demo] = {
+    "enso": Demo(
+        "El Nino from sea-surface temperature: train for a short while, forecast, compare",
+        "1997-06",
+        {"netcdf": "enso_forecast.nc", "figure": "enso_forecast.png"},
+        _enso,
+    ),
+    "nowcast": Demo(
+        "rain of the next hour from radar: every forecast of one event, scored side by side",
+        "2010-08-26T04:30",
+        NOWCAST_FILES,
+        _nowcast,
+    ),
+}
+
+
 def demo(arguments: argparse.Namespace) -> None:
-    """Run the demo and write its two files."""
-    folder = arguments.output_dir
-    paths = [writable(folder / name) for name in ("enso_forecast.nc", "enso_forecast.png")]
-    run_demo(
-        init=arguments.init, members=arguments.members, epochs=arguments.epochs,
-        netcdf=paths[0], figure=paths[1],
-    )  # fmt: skip
+    """Run a demo and write its files."""
+    one = DEMOS[arguments.name]
+    paths = {key: writable(arguments.output_dir / name) for key, name in one.files.items()}
+    init = one.init if arguments.init is None else arguments.init
+    one.run(init, arguments.members, arguments.epochs, paths)
 
 
 def info(arguments: argparse.Namespace) -> None:

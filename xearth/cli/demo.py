@@ -35,10 +35,10 @@ from ..verification.scores.indices import nino_index, running_mean
 from .files import writable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["compare", "difference_table", "run_demo", "skill_table"]
+__all__ = ["compare", "difference_table", "headline", "run_demo", "skill_table"]
 
 WINDOW = Window(history=12, horizon=18)
 
@@ -80,18 +80,18 @@ def run_demo(*, init: str, members: int, epochs: int, netcdf: Path, figure: Path
     sst = samples.open("kaplan_sst").load()
     TimeAxis.from_array(sst["time"]).locate(init)
 
-    _headline("The data: sea-surface temperature of the tropical Pacific, Kaplan et al. 1998")
+    headline("The data: sea-surface temperature of the tropical Pacific, Kaplan et al. 1998")
     print(describe(sst))
 
-    _headline(f"A short training ({epochs} epochs), to see that it works. Its network is not kept:")
+    headline(f"A short training ({epochs} epochs), to see that it works. Its network is not kept:")
     print(_short_training(sst, epochs))
 
-    _headline(f"The forecast of the shipped model enso-small from {init}, {members} members")
+    headline(f"The forecast of the shipped model enso-small from {init}, {members} members")
     model: Any = load("enso-small")
     forecast = model.forecast(sst, init=init, members=members)
     print(_index_lines(nino_index(forecast)))
 
-    _headline("Its skill on 1982-2003, beside forecasts that need no network, fit to 1856-1981")
+    headline("Its skill on 1982-2003, beside forecasts that need no network, fit to 1856-1981")
     forecasters = {"enso-small": model, **_references(sst.sel(time=LEARN))}
     indices = {name: _index(sst, one, STARTS) for name, one in forecasters.items()}
     truth = running_mean(nino_index(sst), 3)
@@ -108,7 +108,7 @@ def run_demo(*, init: str, members: int, epochs: int, netcdf: Path, figure: Path
     for message in dict.fromkeys(str(warning.message) for warning in said):
         print(textwrap.fill(message, 96, initial_indent="- ", subsequent_indent="  "))
 
-    _headline("Files")
+    headline("Files")
     to_cf(forecast, netcdf, title=f"ENSO forecast from {init} by enso-small of xearth")
     print(f"wrote {netcdf} (CF-1.11)")
     from ..plotting.summary import summary
@@ -118,29 +118,40 @@ def run_demo(*, init: str, members: int, epochs: int, netcdf: Path, figure: Path
     print(f"\ndone in {time.monotonic() - begin:.0f} s")
 
 
-def compare(indices: dict[str, xr.DataArray], truth: xr.DataArray) -> tuple[xr.Dataset, xr.Dataset]:
-    """Return the scores by lead of several index forecasts, and how the first differs.
+def compare(
+    forecasts: Mapping[str, xr.DataArray],
+    truth: xr.DataArray,
+    scores: Sequence[str] = SCORES,
+    *,
+    thresholds: Sequence[str] | None = None,
+) -> tuple[xr.Dataset, xr.Dataset]:
+    """Return the scores by lead of several forecasts, and how the first differs.
 
     Parameters
     ----------
-    indices : dict of str to xarray.DataArray
-        (init, lead) each, of the same starts, by the name they get in the table.
+    forecasts : mapping of str to xarray.DataArray
+        (init, lead, ...) each, of the same starts, by the name they get in the table.
     truth : xarray.DataArray
-        (time,).
+        (time, ...).
+    scores : sequence of str
+        As of :func:`xearth.verify`.
+    thresholds : sequence of str, optional
+        Of events.
 
     Returns
     -------
     tuple of xarray.Dataset
-        ``correlation`` and ``rmse`` with dimensions (forecaster, lead); and for the first
-        forecast both with their intervals (lead), and the differences from the others with their
-        intervals and verdicts (reference, lead).
+        The scores with dimensions (forecaster, lead, ...); and for the first forecast the scores
+        with their intervals (lead, ...), and the differences from the others with their intervals
+        and verdicts (reference, lead, ...).
     """
-    first, *others = indices
-    tables = [verify(index, truth, SCORES) for index in indices.values()]
-    names = pd.Index(list(indices), name="forecaster")
-    scores = xr.concat(tables, names, coords="minimal", compat="override", combine_attrs="override")
-    reference = {name: indices[name] for name in others}
-    return scores, verify(indices[first], truth, SCORES, confidence=0.95, reference=reference)
+    (_, first), *others = forecasts.items()
+    tables = [verify(one, truth, scores, thresholds=thresholds) for one in forecasts.values()]
+    names = pd.Index(list(forecasts), name="forecaster")
+    table = xr.concat(tables, names, coords="minimal", compat="override", combine_attrs="override")
+    return table, verify(
+        first, truth, scores, thresholds=thresholds, confidence=0.95, reference=dict(others)
+    )
 
 
 def _index(obs: xr.DataArray, forecaster: Any, starts: slice) -> xr.DataArray:
@@ -270,7 +281,8 @@ def _references(train: xr.DataArray) -> dict[str, Any]:
     }
 
 
-def _headline(text: str) -> None:
+def headline(text: str) -> None:
+    """Print a line and underline it."""
     print(f"\n{text}\n{'-' * len(text)}", flush=True)
 
 

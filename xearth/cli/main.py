@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TextIO
 from ..cf.leads import COUNTINGS
 from ..errors import XearthError, XearthWarning
 from ..verification.scores.indices import REGIONS
-from .commands import demo, forecast, info, train, version
+from .commands import DEMOS, EPOCHS, demo, forecast, info, train, version
 from .evaluation import hindcast, verify
 
 if TYPE_CHECKING:
@@ -20,10 +20,17 @@ if TYPE_CHECKING:
 
 __all__ = ["main", "parser"]
 
+
+def _files(name: str) -> str:
+    """Return the names of what a demo writes, in words."""
+    *names, last = DEMOS[name].files.values()
+    return f"{', '.join(names)} and {last}"
+
+
 DESCRIPTION = """\
 Forecasts of labeled Earth-system fields with cuboid-attention networks.
 
-  xearth demo        the whole path on real data in a minute: start here
+  xearth demo        the whole path on real data in a minute, enso or nowcast: start here
   xearth info        what xearth sees in a NetCDF or Zarr file
   xearth forecast    an ensemble forecast from a file and a trained model
   xearth train       train a model on your own file
@@ -31,12 +38,19 @@ Forecasts of labeled Earth-system fields with cuboid-attention networks.
   xearth verify      scores of a hindcast against observations
 """
 
-DEMO = """\
-Open a real sea-surface-temperature record (Kaplan, tropical Pacific), train a network on it for
-a short while to show how, load the model that comes with xearth, forecast, and set its skill on
-1982-2003 beside two linear inverse models, both persistences and climatology, with intervals.
+DEMO = f"""\
+Show a whole job on real data that ship with xearth. Every step is a call of a public function.
 
-Writes enso_forecast.nc (CF-1.11) and enso_forecast.png. Takes half a minute on two cores.
+{chr(10).join(f"  xearth demo {name:9} {one.summary}" for name, one in DEMOS.items())}
+
+enso opens a real sea-surface-temperature record (Kaplan, tropical Pacific), trains a network on it
+for a short while to show how, loads the model that comes with xearth, forecasts, and sets its skill
+on 1982-2003 beside two linear inverse models, both persistences and climatology, with intervals.
+It takes half a minute on two cores and writes {_files("enso")}.
+
+nowcast opens frames of the Dutch weather radars, forecasts the next hour with all that there is,
+from the last frame as it is to the trained model, and sets CSI, MSE, CRPS and spread side by side.
+It takes less than a minute and writes {_files("nowcast")}.
 """
 
 INFO = """\
@@ -185,21 +199,27 @@ def _command(
 
 
 def _add_demo(command: argparse.ArgumentParser) -> None:
+    first = next(iter(DEMOS))
+    inits = ", ".join(f"{one.init} of {name}" for name, one in DEMOS.items())
     command.add_argument(
-        "--init", default="1997-06", metavar="YYYY-MM",
-        help="last observed month; the forecast starts after it (default: %(default)s)",
+        "name", nargs="?", choices=tuple(DEMOS), default=first,
+        help="which demo (default: %(default)s)",
+    )  # fmt: skip
+    command.add_argument(
+        "--init", metavar="DATE",
+        help=f"last observed step; the forecast starts after it (default: {inits})",
     )  # fmt: skip
     command.add_argument(
         "--members", type=positive, default=20, metavar="N",
         help="members of the ensemble (default: %(default)s)",
     )  # fmt: skip
     command.add_argument(
-        "--epochs", type=positive, default=2, metavar="N",
-        help="length of the short training (default: %(default)s)",
+        "--epochs", type=positive, metavar="N",
+        help=f"length of the short training, of enso (default: {EPOCHS})",
     )  # fmt: skip
     command.add_argument(
         "--output-dir", type=Path, default=Path(), metavar="DIR",
-        help="where the two files are written (default: the current directory)",
+        help="where the files are written (default: the current directory)",
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 import xearth
-from xearth.cli.main import main, parser
+from xearth.cli.main import main
 
 
 def run(capsys, *argv: str) -> tuple[int, str, str]:
@@ -145,11 +145,6 @@ def test_wrong_usage_stops_with_status_2(argv, capsys):
         main(argv)
     assert stop.value.code == 2
     assert "usage: xearth" in capsys.readouterr().err
-
-
-def test_defaults_of_the_demo():
-    arguments = parser().parse_args(["demo"])
-    assert (arguments.init, arguments.members) == ("1997-06", 20)
 
 
 def test_the_installed_command_runs():
