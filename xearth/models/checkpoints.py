@@ -2,8 +2,8 @@ r"""Files of weights: our own (safetensors) and those of the reference implement
 
 Our files hold tensors and one JSON text of metadata. Official files are pickles; they are
 read with ``weights_only=True``, which runs no code. Names differ from the official ones by
-the table :data:`RENAMED`; the buffers ``relative_position_index`` are computed here, and
-checked where a file has them.
+a table, :data:`RENAMED` for Earthformer; the buffers ``relative_position_index`` are computed
+here, and checked where a file has them.
 
 Source: key tables of the published checkpoints.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from pickle import UnpicklingError
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from .earthformer import Earthformer
 
 __all__ = [
+    "Renamed",
+    "below",
     "load_official",
     "load_official_state",
     "load_tensors",
@@ -40,17 +42,21 @@ __all__ = [
     "our_name",
     "read_official",
     "save_tensors",
+    "tensors_of",
+    "unpickle",
 ]
 
-# (official ending, our ending) of a parameter's name.
-RENAMED = ((".relative_position_bias_table", ".relative.bias_table"),)
+# (official part, our part) of a parameter's name with a dot before it. Neither side of a pair
+# occurs in the other side of a pair after it: names go both ways, pair by pair.
+Renamed = Sequence[tuple[str, str]]
+RENAMED: Renamed = ((".relative_position_bias_table", ".relative.bias_table"),)
 INDEX = ".relative_position_index"
 TRAINER_PREFIX = "torch_nn_module."
 METADATA_KEY = "xearth"
 _LISTED = 8
 
 
-def our_name(official: str) -> str:
+def our_name(official: str, renamed: Renamed = RENAMED) -> str:
     """Return our name of an official parameter.
 
     Examples
@@ -58,13 +64,13 @@ def our_name(official: str) -> str:
     >>> our_name("encoder.blocks.0.0.attn_l.0.relative_position_bias_table")
     'encoder.blocks.0.0.attn_l.0.relative.bias_table'
     """
-    for theirs, ours in RENAMED:
-        if official.endswith(theirs):
-            return official.removesuffix(theirs) + ours
-    return official
+    name = f".{official}"
+    for theirs, ours in renamed:
+        name = name.replace(theirs, ours)
+    return name[1:]
 
 
-def official_name(ours: str) -> str:
+def official_name(ours: str, renamed: Renamed = RENAMED) -> str:
     """Return the official name of one of our parameters: the inverse of :func:`our_name`.
 
     Examples
@@ -72,22 +78,22 @@ def official_name(ours: str) -> str:
     >>> official_name("decoder.cross_blocks.0.0.attn_l.0.relative.bias_table")
     'decoder.cross_blocks.0.0.attn_l.0.relative_position_bias_table'
     """
-    for theirs, ending in RENAMED:
-        if ours.endswith(ending):
-            return ours.removesuffix(ending) + theirs
-    return ours
+    name = f".{ours}"
+    for theirs, mine in reversed(renamed):
+        name = name.replace(mine, theirs)
+    return name[1:]
 
 
-def _positions(module: nn.Module) -> dict[str, RelativePosition]:
+def _positions(module: nn.Module, renamed: Renamed) -> dict[str, RelativePosition]:
     """Return the relative positions of a network by the official name of their index."""
     return {
-        name.removesuffix(".relative") + INDEX: part
+        official_name(name.removesuffix(".relative") + INDEX, renamed): part
         for name, part in module.named_modules()
         if isinstance(part, RelativePosition)
     }
 
 
-def official_state(module: nn.Module) -> dict[str, Tensor]:
+def official_state(module: nn.Module, renamed: Renamed = RENAMED) -> dict[str, Tensor]:
     """Return the state of a network under the official names, index buffers included.
 
     Examples
@@ -96,8 +102,9 @@ def official_state(module: nn.Module) -> dict[str, Tensor]:
     >>> len(official_state(EarthformerConfig.icar_enso().build()))
     177
     """
-    state = {official_name(name): tensor for name, tensor in module.state_dict().items()}
-    for name, part in _positions(module).items():
+    own = module.state_dict()
+    state = {official_name(name, renamed): tensor for name, tensor in own.items()}
+    for name, part in _positions(module, renamed).items():
         state[name] = torch.from_numpy(relative_index(part.table, part.table, part.table))
     return state
 
@@ -121,7 +128,9 @@ def _check_index(name: str, part: RelativePosition, found: Tensor) -> None:
         )
 
 
-def load_official_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:
+def load_official_state(
+    module: nn.Module, state: Mapping[str, Tensor], renamed: Renamed = RENAMED
+) -> None:
     """Copy official weights into a network, all or none.
 
     Raises
@@ -129,7 +138,7 @@ def load_official_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     CheckpointError
         If keys are missing, unknown or of a wrong shape; the message names them.
     """
-    positions = _positions(module)
+    positions = _positions(module, renamed)
     own = module.state_dict()
     weights: dict[str, Tensor] = {}
     for name, value in state.items():
@@ -137,15 +146,16 @@ def load_official_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:
         if name in positions:
             _check_index(name, positions[name], tensor)
         else:
-            weights[our_name(name)] = tensor
+            weights[our_name(name, renamed)] = tensor
     problems = []
     missing, unknown = own.keys() - weights.keys(), weights.keys() - own.keys()
     if missing:
-        problems.append(f"missing: {_few(map(official_name, missing))}")
+        problems.append(f"missing: {_few(official_name(name, renamed) for name in missing)}")
     if unknown:
-        problems.append(f"unknown: {_few(map(official_name, unknown))}")
+        problems.append(f"unknown: {_few(official_name(name, renamed) for name in unknown)}")
     shapes = [
-        f"{official_name(name)} is {tuple(weights[name].shape)}, expected {tuple(own[name].shape)}"
+        f"{official_name(name, renamed)} is {tuple(weights[name].shape)}, "
+        f"expected {tuple(own[name].shape)}"
         for name in sorted(own.keys() & weights.keys())
         if weights[name].shape != own[name].shape
     ]
@@ -167,22 +177,38 @@ def read_official(path: str | PathLike[str]) -> dict[str, Tensor]:
     CheckpointError
         If the file is missing, damaged, or holds more than tensors.
     """
+    return _strip(unpickle(path), str(path))
+
+
+def unpickle(path: str | PathLike[str]) -> Any:
+    """Return what an official file holds, plain values and tensors only.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, damaged, or holds other objects.
+    """
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"there is no file {path}; give the path of a .pt or .ckpt file")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except (UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(
             f"cannot read {path} as tensors only ({reason}). It is damaged or no checkpoint; a "
             "trainer file with other objects has to be re-saved as a plain state_dict first"
         ) from error
-    return _strip(content, str(path))
 
 
-def _strip(content: Any, source: str) -> dict[str, Tensor]:
-    """Return the state_dict in the content of a file or mapping, without trainer prefixes."""
+def tensors_of(content: Any, source: str) -> dict[str, Tensor]:
+    """Return the state_dict in the content of a file or mapping.
+
+    Raises
+    ------
+    CheckpointError
+        If it holds anything else than tensors by name.
+    """
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     if not isinstance(content, Mapping) or not content:
@@ -192,13 +218,24 @@ def _strip(content: Any, source: str) -> dict[str, Tensor]:
     foreign = [str(k) for k, v in content.items() if not isinstance(v, Tensor | np.ndarray)]
     if foreign:
         raise CheckpointError(f"{source} holds no tensors under: {_few(foreign)}")
-    if any(str(name).startswith(TRAINER_PREFIX) for name in content):
-        return {
-            str(name).removeprefix(TRAINER_PREFIX): value
-            for name, value in content.items()
-            if str(name).startswith(TRAINER_PREFIX)
-        }
     return {str(name): value for name, value in content.items()}
+
+
+def below(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the entries whose names begin with a prefix, without it.
+
+    Examples
+    --------
+    >>> below({"net.weight": torch.ones(1), "logvar": torch.ones(1)}, "net.")
+    {'weight': tensor([1.])}
+    """
+    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+
+
+def _strip(content: Any, source: str) -> dict[str, Tensor]:
+    """Return the state_dict in the content of a file or mapping, without trainer prefixes."""
+    state = tensors_of(content, source)
+    return below(state, TRAINER_PREFIX) or state
 
 
 def load_official(

@@ -314,7 +314,7 @@ def from_plain(cls: type[Config], values: Mapping[str, Any]) -> Config:
 
 def _rebuild(name: str, hint: Any, value: Any) -> Any:
     """Rebuild one field from its type hint."""
-    if name in ("encoder_patterns", "decoder_patterns", "cross_patterns"):
+    if name == "patterns" or name.endswith("_patterns"):
         layer = CrossLayer if name == "cross_patterns" else CuboidLayer
         return tuple(tuple(from_plain(layer, item) for item in pattern) for pattern in value)
     if isinstance(value, Mapping):

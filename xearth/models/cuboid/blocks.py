@@ -66,6 +66,10 @@ class SelfBlock(_Recomputing):
         One attention layer each.
     settings : BlockSettings
         Shared by the blocks of a network part.
+    frames : int, optional
+        How many frames, the last ones, are read afterwards: the others are left out once no
+        layer mixes frames any more. All by default, and always with global vectors, which
+        read every frame.
 
     Examples
     --------
@@ -77,16 +81,31 @@ class SelfBlock(_Recomputing):
     torch.Size([1, 3, 4, 5, 8])
     """
 
-    def __init__(self, dim: int, shape: Shape3, pattern: Pattern, settings: BlockSettings) -> None:
+    def __init__(
+        self,
+        dim: int,
+        shape: Shape3,
+        pattern: Pattern,
+        settings: BlockSettings,
+        *,
+        frames: int | None = None,
+    ) -> None:
         super().__init__(settings)
         mode = settings.global_mode
+        self.frames = None if mode is not None else frames
+        # The last layer whose cuboids span frames, -1 if none does.
+        self.mixes = max((k for k, layer in enumerate(pattern) if layer.cuboid[0] > 1), default=-1)
+        rest = shape if self.frames is None else (self.frames, *shape[1:])
         ffns = len(pattern) if settings.inter_ffn else 1
         self.ffn_l = nn.ModuleList(_feed_forward(dim, settings) for _ in range(ffns))
         if mode is not None and settings.global_ffn:
             wide = mode.ratio * dim
             self.global_ffn_l = nn.ModuleList(_feed_forward(wide, settings) for _ in range(ffns))
         self.attn_l = nn.ModuleList(
-            CuboidSelfAttention(dim, shape, layer, settings.attention, mode) for layer in pattern
+            CuboidSelfAttention(
+                dim, rest if k > self.mixes else shape, layer, settings.attention, mode
+            )
+            for k, layer in enumerate(pattern)
         )
 
     def forward(
@@ -97,15 +116,23 @@ class SelfBlock(_Recomputing):
         ``update=False`` says that nobody reads g afterwards: its last update is skipped.
         """
         last = len(self.attn_l) - 1
+        if self.mixes < 0:
+            x = self._read(x)
         for k, attention in enumerate(self.attn_l):
             wanted = update or k < last
             change, change_g = self._run(attention, x, g, kind="attention", update=wanted)
             x = change.add_(x)  # a tensor of its own: no fresh memory for the sum
+            if k == self.mixes:
+                x = self._read(x)
             if g is not None and change_g is not None:
                 g = g + change_g
             if self.settings.inter_ffn or k == last:
                 x, g = self._feed(k if self.settings.inter_ffn else 0, x, g, wanted)
         return x, g
+
+    def _read(self, x: Tensor) -> Tensor:
+        """Return the frames that are read afterwards."""
+        return x if self.frames is None else x[:, -self.frames :]
 
     def _feed(
         self, k: int, x: Tensor, g: Tensor | None, wanted: bool
