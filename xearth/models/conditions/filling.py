@@ -25,7 +25,13 @@ _CLOSE = 1e-13
 
 
 def fill(
-    cells: Tensor, weights: Tensor, box: tuple[Tensor, Tensor], target: Tensor, name: str
+    cells: Tensor,
+    weights: Tensor,
+    box: tuple[Tensor, Tensor],
+    target: Tensor,
+    name: str,
+    *,
+    along: Tensor | None = None,
 ) -> Tensor:
     """Return the nearest cells within a box with the weighted sums of the target.
 
@@ -38,6 +44,8 @@ def fill(
     target : Tensor, float64 (R,)
     name : str
         Of the condition, for errors.
+    along : Tensor, float64 (R, k), optional
+        How far each cell moves in place of w, of the same sign or 0: a common shift, say.
 
     Raises
     ------
@@ -55,8 +63,9 @@ def fill(
     size = torch.einsum("rk,rk->r", cells.clamp(low, high).abs(), weights.abs())
     size = torch.maximum(size, target.abs())
     _check(weights, box, target, size, name)
-    shift = _root(cells, weights, box, target, size)
-    return (cells - shift[:, None] * weights).clamp(low, high)
+    along = weights if along is None else along
+    shift = _root(cells, (weights, along), box, target, size)
+    return (cells - shift[:, None] * along).clamp(low, high)
 
 
 def _check(
@@ -75,39 +84,41 @@ def _check(
 
 
 def _root(
-    cells: Tensor, weights: Tensor, box: tuple[Tensor, Tensor], target: Tensor, size: Tensor
+    cells: Tensor,
+    moves: tuple[Tensor, Tensor],
+    box: tuple[Tensor, Tensor],
+    target: Tensor,
+    size: Tensor,
 ) -> Tensor:
     """Return the shift of each row, (R,)."""
-    low, high = box
+    (low, high), (weights, along) = box, moves
     shift = torch.zeros_like(target)
     left, right = torch.full_like(shift, -torch.inf), torch.full_like(shift, torch.inf)
     for _ in range(_STEPS):
-        moved = cells - shift[:, None] * weights
+        moved = cells - shift[:, None] * along
         kept = moved.clamp(low, high)
         excess = (kept * weights).sum(-1) - target
         far = excess.abs() > _CLOSE * size
         if not bool(far.any()):
             break
         inside = (kept == moved) & (moved != low) & (moved != high)
-        slope = (weights.square() * inside).sum(-1)
+        slope = (weights * along * inside).sum(-1)
         left = torch.where(excess > 0, torch.maximum(left, shift), left)
         right = torch.where(excess < 0, torch.minimum(right, shift), right)
         step = shift + excess / slope
         good = (slope > 0) & (step > left) & (step < right)
         if bool((far & ~good).any()):
             middle = torch.where((right - left).isfinite(), (left + right) / 2, torch.nan)
-            up, down = (
-                _next(cells, w, box, at) for w, at in ((weights, shift), (-weights, -shift))
-            )
+            up, down = (_next(cells, w, box, at) for w, at in ((along, shift), (-along, -shift)))
             middle = torch.where(middle.isnan(), torch.where(excess > 0, up, -down), middle)
             step = torch.where(good, step, middle)
         shift = torch.where(far, step, shift)
     return shift
 
 
-def _next(cells: Tensor, weights: Tensor, box: tuple[Tensor, Tensor], at: Tensor) -> Tensor:
+def _next(cells: Tensor, along: Tensor, box: tuple[Tensor, Tensor], at: Tensor) -> Tensor:
     """Return the first shift beyond ``at`` where a cell begins to move: there f falls again."""
-    edge = torch.where(weights > 0, box[1], box[0])
-    starts = torch.where(weights != 0, (cells - edge) / weights, torch.inf)
+    edge = torch.where(along > 0, box[1], box[0])
+    starts = torch.where(along != 0, (cells - edge) / along, torch.inf)
     starts = torch.where(starts > at[:, None], starts, torch.inf).amin(-1)
     return torch.where(starts.isfinite(), starts + (1e-9 * starts.abs() + 1e-300), at + 1.0)

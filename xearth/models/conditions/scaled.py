@@ -1,0 +1,82 @@
+r"""A mean or total met by a factor.
+
+.. math:: y' = y\, b / \textstyle\sum_i w_i y_i .
+
+For fields of one sign: signs and zeros stay, so rain stays rain and dry stays dry. Exact. It is
+nearest in relative entropy, :math:`\sum_i w_i (y'_i \log (y'_i / y_i) - y'_i + y_i)`, not in
+squared distance. A total of 0 has no such factor and is refused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ...errors import ConstraintError
+from .protocol import Bounded, beyond, known
+from .rows import Rows
+
+__all__ = ["Scaled"]
+
+
+@dataclass(frozen=True, eq=False)
+class Scaled(Bounded):
+    """Bounds of sums that are met by multiplying their cells.
+
+    Parameters
+    ----------
+    rows : Rows
+        Sums that share no cells.
+
+    Raises
+    ------
+    ConstraintError
+        As :class:`Bounded`; sums that share cells.
+
+    Examples
+    --------
+    >>> mean = Rows.over(torch.ones(1, 1, 2, 1), frames=True).mean()
+    >>> wetter = Scaled(mean, lower=3.0, upper=3.0)
+    >>> wetter.project(torch.tensor([0.0, 2.0]).reshape(1, 1, 1, 2, 1)).flatten().tolist()
+    [0.0, 6.0]
+    """
+
+    rows: Rows
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.rows.disjoint:
+            raise ConstraintError(
+                f"{self.name}: a cell cannot have two factors; the sums share cells. Use Linear."
+            )
+
+    @property
+    def convex(self) -> bool:
+        """Whether the projection is the nearest field: not in squared distance."""
+        return False
+
+    def measure(self, y: Tensor) -> Tensor:
+        """Return A y, float64 (N, m)."""
+        return self.rows.apply(y.double(), self.name)
+
+    def magnitude(self, y: Tensor) -> Tensor:
+        """Return the larger of the bounds and of the sums of absolute terms, (N, m)."""
+        return torch.maximum(super().magnitude(y), self.rows.absolute(y))
+
+    def project(self, y: Tensor) -> Tensor:
+        """Return the fields with the cells of each sum multiplied by its factor."""
+        value = known(self, self.measure(y))
+        off = beyond(value, *self.bounds(value))
+        target = value - off
+        wrong = (off != 0) & ((value.abs() <= 1e-12 * self.rows.absolute(y)) | (value * target < 0))
+        if bool(wrong.any()):
+            at = tuple(torch.nonzero(wrong)[0].tolist())
+            raise ConstraintError(
+                f"{self.name}: no factor makes {float(target[at]):.6g} of a sum of "
+                f"{float(value[at]):.6g} (sample {at[0]}, number {at[1]}). Use the additive way: "
+                "Linear, with Range to keep the sign."
+            )
+        factor = torch.where(off == 0, torch.ones_like(value), target / value)
+        return self.rows.put(y, self.rows.gather(y).double() * factor[..., None])
