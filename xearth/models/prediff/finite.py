@@ -33,7 +33,10 @@ def checked(predict: Predictor, z: Tensor, level: Level, index: int) -> Tensor:
             "network saw it. Likely cause: the noise that was drawn, or a step that overflowed; "
             "use float32 and finite noise."
         )
-    clean = predict(z, level)
+    try:
+        clean = predict(z, level)
+    except SamplingError as error:
+        raise SamplingError(f"{where}: {error}") from error
     if clean.shape != z.shape:
         raise SamplingError(
             f"{where}: the predicted clean field has the shape {tuple(clean.shape)}, expected that "

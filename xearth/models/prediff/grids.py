@@ -6,7 +6,7 @@ Times are counted from 0 (least noise) to :math:`T - 1`. By name, latest first:
 ``trailing``          :math:`\mathrm{round}(T - kT/n) - 1`: starts at :math:`T - 1`; all for n = T
 ``leading``           :math:`(n-1-k)\lfloor T/n \rfloor + 1`, the "uniform" helper of the reference
 ``linspace``          n + 1 equal parts of :math:`[0, T-1]` without the 0
-``quad``              squares of equal parts of :math:`[0, \sqrt{0.8\,T}]`, plus 1
+``quad``              squares of equal parts of :math:`[0, \sqrt{0.8\,T}]`, plus 1 (repeats if many)
 ``karras``            equal parts in :math:`(\sigma/\alpha)^{1/7}`, which crowd near the data
 ``logsnr``            equal parts in :math:`\lambda`, at times between the integers
 ====================  ============================================================================
@@ -61,12 +61,7 @@ def _linspace(T: int, n: int) -> np.ndarray:
 
 
 def _quad(T: int, n: int) -> np.ndarray:
-    times = np.square(np.linspace(0, np.sqrt(0.8 * T), n)).astype(np.int64)[::-1] + 1
-    if len(np.unique(times)) < n:
-        raise ConfigError(
-            f"spacing='quad' with {n} of {T} steps visits a time twice. Use fewer steps."
-        )
-    return times
+    return np.square(np.linspace(0, np.sqrt(0.8 * T), n)).astype(np.int64)[::-1] + 1
 
 
 #: Spacing by integer times -> (T, n) -> times, latest first.

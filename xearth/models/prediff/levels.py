@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ...errors import ConfigError
 
-__all__ = ["CLEAN", "Draw", "Level", "Predictor", "check_levels"]
+__all__ = ["CLEAN", "Draw", "Level", "Predictor", "check_levels", "posterior"]
 
 
 @dataclass(frozen=True)
@@ -82,3 +82,22 @@ def check_levels(levels: Sequence[Level]) -> None:
                 f"signal-to-noise ratio {here.log_snr:.4g}, the next one (t={there.t:g}) "
                 f"{there.log_snr:.4g}. Use fewer steps or another spacing."
             )
+
+
+def posterior(here: Level, there: Level) -> tuple[float, float, float]:
+    r"""Return the posterior of z_s given z_t and x_0: factors of x_0 and z_t, and the variance.
+
+    With :math:`a = \alpha_t / \alpha_s` and :math:`\beta = \sigma_t^2 - a^2 \sigma_s^2` they are
+    :math:`\alpha_s \beta / \sigma_t^2`, :math:`a \sigma_s^2 / \sigma_t^2` and
+    :math:`\beta \sigma_s^2 / \sigma_t^2`.
+
+    Examples
+    --------
+    >>> posterior(Level(1, 0.6, 0.8), CLEAN)
+    (1.0, 0.0, 0.0)
+    """
+    if here.alpha == 0.0:
+        return there.alpha, 0.0, there.sigma**2
+    a = here.alpha / there.alpha
+    beta, rest = here.sigma**2 - (a * there.sigma) ** 2, here.sigma**2
+    return there.alpha * beta / rest, a * there.sigma**2 / rest, beta * there.sigma**2 / rest

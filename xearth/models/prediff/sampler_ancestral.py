@@ -26,19 +26,10 @@ from torch import Tensor
 
 from ...errors import ConfigError
 from .grids import check_steps
-from .levels import Level
+from .levels import Level, posterior
 from .stage import Stage
 
 __all__ = ["DDIM", "DDPM"]
-
-
-def _posterior(here: Level, there: Level) -> tuple[float, float, float]:
-    r"""Return the factors of x_0 and z_t in the mean of the posterior, and its variance."""
-    if here.alpha == 0.0:
-        return there.alpha, 0.0, there.sigma**2
-    a = here.alpha / there.alpha
-    beta, rest = here.sigma**2 - (a * there.sigma) ** 2, here.sigma**2
-    return there.alpha * beta / rest, a * there.sigma**2 / rest, beta * there.sigma**2 / rest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,12 +71,12 @@ class DDPM:
         clean = stage.clean[0]
         if self.clip is not None:
             clean = clean.clamp(-self.clip, self.clip)
-        of_clean, of_state, _ = _posterior(stage.here, stage.there)
+        of_clean, of_state, _ = posterior(stage.here, stage.there)
         return of_clean * clean + of_state * stage.z
 
     def variance(self, here: Level, there: Level) -> float:
         """Return the variance of the next state."""
-        _, _, exact = _posterior(here, there)
+        _, _, exact = posterior(here, there)
         if here.alpha == 0.0 or self.v_posterior == 0.0:
             return exact
         beta = here.sigma**2 - (here.alpha / there.alpha * there.sigma) ** 2
@@ -130,7 +121,7 @@ class DDIM:
     def step(self, stage: Stage) -> Tensor:
         """Return the state at the next level."""
         here, there = stage.here, stage.there
-        std = self.eta * math.sqrt(_posterior(here, there)[2])
+        std = self.eta * math.sqrt(posterior(here, there)[2])
         kept = math.sqrt(max(0.0, there.sigma**2 - std**2)) / here.sigma
         z = kept * stage.z + (there.alpha - kept * here.alpha) * stage.clean[0]
         return z + std * stage.noise() if std > 0.0 else z
