@@ -263,18 +263,6 @@ _ENSO: Mapping[str, Callable[[Mapping[str, np.ndarray], Mapping[str, Any]], Erro
 # --- prediff: its evaluation -------------------------------------------------------------------
 
 
-def prediff(folder: Path, index: Mapping[str, Any]) -> Iterator[Result]:
-    """Run the cases of evaluation; those of networks belong to a later version."""
-    for name, record in index["cases"].items():
-        run = _PREDIFF.get(name)
-        if run is None:
-            yield Result(
-                f"prediff/{name}", skipped=True, note="networks that this version does not have"
-            )
-            continue
-        yield guarded(f"prediff/{name}", lambda r=run, f=record["file"]: r(folder, f))
-
-
 def _skill(folder: Path, file: str) -> Errors:
     with np.load(folder / file, allow_pickle=False) as stored:
         arrays = {key: stored[key] for key in stored.files}
@@ -319,7 +307,7 @@ def _gaussian(folder: Path, file: str) -> Errors:
     return {"gaussian crps": (relative_error(found, expected), DOUBLE)}
 
 
-_PREDIFF: Mapping[str, Callable[[Path, str], Errors]] = {
+PREDIFF: Mapping[str, Callable[[Path, str], Errors]] = {
     "eval_sevir_skill": _skill,
     "eval_crps": _crps,
     "eval_crps_gaussian": _gaussian,

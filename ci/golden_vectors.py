@@ -495,7 +495,7 @@ def _enso(folder: Path, index: Mapping[str, Any]) -> Iterator[Result]:
 
 
 def _prediff(folder: Path, index: Mapping[str, Any]) -> Iterator[Result]:
-    from golden_protocols import prediff
+    from golden_prediff import prediff
 
     yield from prediff(folder, index)
 

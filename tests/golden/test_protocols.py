@@ -72,7 +72,7 @@ def test_a_wrong_number_fails(tmp_path, change, what):
     assert f"{what}:" in first.note
 
 
-def test_prediff_runs_its_evaluation_and_skips_networks(tmp_path):
+def test_prediff_runs_its_evaluation_and_misses_no_network(tmp_path):
     rng = np.random.default_rng(0)
     ens, obs = rng.random((4, 2, 3, 3)), rng.random((2, 3, 3))
     absolute = np.abs(ens - obs).mean()
@@ -85,4 +85,5 @@ def test_prediff_runs_its_evaluation_and_skips_networks(tmp_path):
     crps, network = group.results()
     assert crps.ok
     assert crps.output < golden_protocols.DOUBLE
-    assert network.verdict == "skipped"
+    assert network.verdict == "FAIL"
+    assert "unet_small.npz" in network.note

@@ -1,0 +1,99 @@
+"""PreDiff against its reference: networks, layers and losses; and that differences are noticed."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+
+from xearth.models.checkpoints import official_state
+from xearth.models.prediff.config import AlignmentConfig, AutoencoderConfig, DenoiserConfig
+from xearth.models.prediff.official import ALIGNMENT_NAMES, AUTOENCODER_NAMES, DENOISER_NAMES
+
+FOLDER = Path(__file__).parent / "prediff"
+CI = Path(__file__).parents[2] / "ci"
+INDEX = json.loads((FOLDER / "index.json").read_text())
+KEYS = json.loads((FOLDER / "keys.json").read_text())
+
+
+def _load(name: str) -> ModuleType:
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, CI / f"{name}.py")
+        assert spec is not None
+        assert spec.loader is not None
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
+
+
+for _name in ("golden_vectors", "golden_icar", "golden_sevir", "golden_protocols"):
+    _load(_name)
+golden = _load("golden_prediff")
+
+
+@pytest.fixture(scope="module")
+def results():
+    return {result.case: result for result in golden.prediff(FOLDER, INDEX)}
+
+
+@pytest.mark.parametrize("name", INDEX["cases"])
+def test_case(results, name):
+    result = results[f"prediff/{name}"]
+    assert not result.failed, result.line()
+    assert result.output < 1e-5, result.line()
+
+
+@pytest.mark.parametrize(("name", "array"), [("unet_small", "eps"), ("vae_small", "logvar")])
+def test_a_wrong_number_is_noticed(tmp_path, name, array):
+    with np.load(FOLDER / f"{name}.npz") as archive:
+        arrays = dict(archive)
+    arrays[array].flat[0] += 1e-2
+    np.savez(tmp_path / f"{name}.npz", **arrays)
+    (result,) = golden.prediff(tmp_path, {"cases": {name: INDEX["cases"][name]}})
+    assert not result.ok
+
+
+def test_what_is_missing_or_unknown_fails(tmp_path):
+    shutil.copy(FOLDER / "unet_small.npz", tmp_path / "odd.npz")
+    record = INDEX["cases"]["unet_small"]
+    cases = {"unet_small": record, "odd": {**record, "file": "odd.npz"}}
+    assert [r.ok for r in golden.prediff(tmp_path, {"cases": cases})] == [False, False]
+
+
+@pytest.mark.parametrize(
+    ("config", "names", "file", "count"),
+    [
+        (
+            AutoencoderConfig(),
+            AUTOENCODER_NAMES,
+            "pretrained_sevirlr_vae_8x8x64_v1.pt",
+            84_499_393,
+        ),
+        (
+            DenoiserConfig(),
+            DENOISER_NAMES,
+            "pretrained_sevirlr_earthformerunet_v1.pt",
+            136_817_538,
+        ),
+        (
+            AlignmentConfig(),
+            ALIGNMENT_NAMES,
+            "pretrained_sevirlr_alignment_avg_x_cuboid_v1.pt",
+            8_937_033,
+        ),
+    ],
+    ids=["autoencoder", "denoiser", "alignment"],
+)
+def test_published_size(config, names, file, count):
+    with torch.device("meta"):
+        network = config.build()
+    assert sum(p.numel() for p in network.parameters()) == count
+    state = official_state(network, names)
+    assert {name: list(value.shape) for name, value in state.items()} == KEYS[file]
