@@ -24,6 +24,8 @@ from .firstguess import FittedGuess
 from .forecaster import NetworkForecaster
 from .multi import KIND as MULTI
 from .multi import MultiForecaster
+from .nowcast import KIND as NOWCAST
+from .nowcast import NowcastForecaster
 from .place import place_from_dict
 
 if TYPE_CHECKING:
@@ -104,7 +106,7 @@ def save(forecaster: NetworkForecaster, path: str | Path, *, dtype: str | None =
     return save_tensors(path, tensors, facts)
 
 
-def load(path_or_name: str | Path) -> NetworkForecaster | MultiForecaster:
+def load(path_or_name: str | Path) -> NetworkForecaster | MultiForecaster | NowcastForecaster:
     """Return a forecaster from a file, or one that ships with the package by its name.
 
     Parameters
@@ -114,7 +116,7 @@ def load(path_or_name: str | Path) -> NetworkForecaster | MultiForecaster:
 
     Returns
     -------
-    NetworkForecaster or MultiForecaster
+    NetworkForecaster, MultiForecaster or NowcastForecaster
         Whichever wrote the file.
 
     Raises
@@ -211,9 +213,10 @@ def _assemble(tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> 
     )
 
 
-_READERS: Mapping[str, Callable[..., NetworkForecaster | MultiForecaster]] = {
+_READERS: Mapping[str, Callable[..., NetworkForecaster | MultiForecaster | NowcastForecaster]] = {
     KIND: _assemble,
     MULTI: MultiForecaster.restore,
+    NOWCAST: NowcastForecaster.restore,
 }
 
 
