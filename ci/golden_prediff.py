@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from golden_diffusion import DIFFUSION
+from golden_diffusion import Case as DiffusionCase
 from golden_vectors import Result, _threads, relative_error
 from torch import Tensor, nn
 
@@ -32,7 +34,6 @@ from xearth.models.prediff.official import (
     denoiser_config,
 )
 from xearth.training.autoencoder_losses import AutoencoderLoss, hinge, kl_divergence, logistic
-from xearth.training.diffusion_losses import frame_means
 from xearth.training.patchgan import Discriminator
 
 __all__ = ["CASES", "Case", "Pairs", "alignment", "denoiser", "prediff", "with_recipe"]
@@ -258,16 +259,11 @@ def _vae_loss(case: Case) -> Pairs:
     return case.known({name: value.detach() for name, value in found.items()})
 
 
-def _align_target(case: Case) -> Pairs:
-    return case.known({"target": frame_means(case.tensor("x"))})
-
-
 # --- all cases --------------------------------------------------------------------------------
 
-# Start of a case's name -> its runner; the first that fits counts.
+# Start of a case's name -> its runner; the longest that fits counts.
 CASES: dict[str, Callable[[Case], Pairs]] = {
     "unet": _denoise,
-    "align_target": _align_target,
     "align": _align,
     "vae_loss": _vae_loss,
     "vae": _vae,
@@ -281,8 +277,26 @@ CASES: dict[str, Callable[[Case], Pairs]] = {
 }
 
 
+def _diffused(run: Callable[[DiffusionCase], Pairs]) -> Callable[[Case], Pairs]:
+    """Return the runner of a case of diffusion, which may ask for networks of other cases."""
+
+    def network(case: Case) -> nn.Module:
+        return denoiser(case) if "target_shape" in case.kwargs else alignment(case)
+
+    return lambda case: run(
+        DiffusionCase(case.name, case.kwargs, case.arrays, lambda name: network(case.beside(name)))
+    )
+
+
+def _runner(name: str) -> Callable[[Case], Pairs] | None:
+    """Return the runner of a case, by the longest start of its name that is known."""
+    runners = {start: _diffused(run) for start, run in DIFFUSION.items()} | CASES
+    known = [start for start in runners if name.startswith(start)]
+    return runners[max(known, key=len)] if known else None
+
+
 def _result(folder: Path, cases: Mapping[str, Any], name: str) -> Result:
-    run = next((run for start, run in CASES.items() if name.startswith(start)), None)
+    run = _runner(name)
     title = f"prediff/{name}"
     if run is None:
         return Result(title, note="not a kind of case this version knows", failed=True)

@@ -19,6 +19,7 @@ from golden_sevir import KEYS as SEVIR_KEYS
 from golden_sevir import facts
 from golden_vectors import Result, relative_error
 
+from xearth.verification.frechet import frechet_distance
 from xearth.verification.protocols.crps_protocols import CRPS_PROTOCOLS
 from xearth.verification.protocols.event_protocols import EVENT_PROTOCOLS, EventProtocol
 from xearth.verification.protocols.index_protocols import (
@@ -307,8 +308,16 @@ def _gaussian(folder: Path, file: str) -> Errors:
     return {"gaussian crps": (relative_error(found, expected), DOUBLE)}
 
 
+def _frechet(folder: Path, file: str) -> Errors:
+    with np.load(folder / file, allow_pickle=False) as stored:
+        found = frechet_distance(stored["real"], stored["fake"])
+        names = [name for name in stored.files if name.startswith("fd_")]
+        return {name: (relative_error(found, stored[name]), RATIO) for name in names}
+
+
 PREDIFF: Mapping[str, Callable[[Path, str], Errors]] = {
     "eval_sevir_skill": _skill,
     "eval_crps": _crps,
     "eval_crps_gaussian": _gaussian,
+    "eval_frechet": _frechet,
 }
