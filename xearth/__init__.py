@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from .forecasting.fit import fit
     from .forecasting.forecaster import NetworkForecaster, forecast
     from .forecasting.hindcast import hindcast
+    from .forecasting.indices import with_indices
     from .forecasting.io import load
     from .forecasting.recipe import Recipe
     from .forecasting.sensitivity import sensitivity
@@ -88,6 +89,7 @@ _HOMES = {
     "forecasting.fit": ("fit",),
     "forecasting.forecaster": ("NetworkForecaster", "forecast"),
     "forecasting.hindcast": ("hindcast",),
+    "forecasting.indices": ("with_indices",),
     "forecasting.io": ("load",),
     "forecasting.recipe": ("Recipe",),
     "forecasting.sensitivity": ("sensitivity",),
@@ -190,6 +192,7 @@ __all__ = [
     "spread_skill_ratio",
     "to_cf",
     "verify",
+    "with_indices",
     "write_hindcast",
 ]
 

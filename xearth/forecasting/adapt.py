@@ -158,7 +158,8 @@ def as_history(
     forecaster = forecaster_of(model)
     if not isinstance(forecaster, NetworkForecaster):
         return obj
-    return adapt(obj, forecaster.place.settle(forecaster, obj), base=base).history
+    history = adapt(obj, forecaster.place.settle(forecaster, obj), base=base).history
+    return history if forecaster.indices is None else forecaster.indices.kept(obj, history)
 
 
 def adapt(obj: xr.DataArray | xr.Dataset, reads: Reads, *, base: Base | None = None) -> Adapted:

@@ -24,6 +24,7 @@ from ..data.splits import Split
 from ..data.windows import Window
 from ..errors import ConfigError, TimeAxisError
 from .history import refuse_other_dims
+from .indices import Indices, fields_of
 from .inputs import Reader, WindowExamples, ranks
 from .recipe import Recipe
 
@@ -42,6 +43,8 @@ class Cases:
     checking : (Reader, array of int) or None
         Validation windows.
     normalizer : Normalizer
+    indices : Indices or None
+        Series beside the fields.
     grid : Grid
         With the mask of what training windows ever hold.
     required : array of bool (H, W)
@@ -56,6 +59,7 @@ class Cases:
     training: np.ndarray
     checking: tuple[Reader, np.ndarray] | None
     normalizer: Normalizer
+    indices: Indices | None
     grid: Grid
     required: np.ndarray
     data: xr.DataArray | xr.Dataset
@@ -94,21 +98,33 @@ class Cases:
             choice = _held(data, str(axes.time), window, validation)
         else:
             choice = _parted(data, str(axes.time), window, split)
-        normalizer = Normalizer.fit(choice.teaching, kind=recipe.normalize)
-        windows = Windows(choice.data, plain, normalizer=normalizer)
+        normalizer = Normalizer.fit(fields_of(choice.teaching), kind=recipe.normalize)
+        indices = Indices.fit(choice.teaching, kind=recipe.normalize)
+        windows = Windows(fields_of(choice.data), plain, normalizer=normalizer)
         training, checking = choice.numbers(windows)
         mask, required = _validity(windows, training)
         grid = windows.grid.horizontal().with_mask(mask)
-        reader = Reader(windows, season=recipe.season, known=mask)
+
+        def reads(data: Any, windows: Windows) -> Reader:
+            beside = None
+            if indices is not None:
+                beside = indices.beside(data, windows.axis, reader=recipe.name)
+            return Reader(windows, season=recipe.season, known=mask, beside=beside)
+
+        reader = reads(choice.data, windows)
         other: tuple[Reader, np.ndarray] | None = None
         if checking is not None:
             other = (reader, checking)
         elif validation is not None:
             refuse_other_dims(validation, discover(validation))
             apart = Windows(validation, plain, normalizer=normalizer, grid=grid)
-            other = (Reader(apart, season=recipe.season, known=mask), np.arange(len(apart)))
+            other = (reads(validation, apart), np.arange(len(apart)))
         told = {} if split is None else split.provenance()
-        return cls(reader, training, other, normalizer, grid, required, choice.teaching, told)
+        if indices is not None:
+            told["indices"] = indices.told(choice.teaching)
+        return cls(
+            reader, training, other, normalizer, indices, grid, required, choice.teaching, told
+        )
 
     @property
     def step(self) -> Any:

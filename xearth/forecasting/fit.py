@@ -50,11 +50,12 @@ def fit(
     Parameters
     ----------
     config : EarthformerConfig
-        Sized for ``data`` and ``window`` with one channel per variable (``for_data``), or for
-        a crop of them if the recipe says so; the channels of the season and of the head are
-        added here.
+        Sized for the fields of ``data`` and ``window`` with one channel per field (``for_data``),
+        or for a crop of them if the recipe says so; the channels of the season, of index series
+        and of the head are added here.
     data : DataArray or Dataset (time, lat, lon)
-        Missing cells count for nothing.
+        Missing cells count for nothing. Series (time,) of a Dataset are read beside the fields
+        and not forecast: see :func:`xearth.with_indices`.
     window : Window
         History and horizon in steps.
     validation : slice, DataArray or Dataset, optional
@@ -98,7 +99,7 @@ def fit(
     recipe = _recipe(recipe, options)
     cases = Cases.of(data, window, validation=validation, split=split, recipe=recipe)
     place, grid, required = _placed(config, cases, recipe)
-    config = _sized(config, (*grid.shape, len(cases.normalizer.variables)), window, recipe)
+    config = _sized(config, cases, (*grid.shape, len(cases.normalizer.variables)), recipe)
     guess, held = _first_guess(cases, recipe)
     rank = recipe.chosen_head().rank
     cut = _cutter(cases, grid.shape, recipe)
@@ -116,6 +117,7 @@ def fit(
         head=recipe.chosen_head(),
         grid=grid,
         normalizer=cases.normalizer,
+        indices=cases.indices,
         window=dataclasses.replace(window, stride=1),
         step=cases.step,
         required=required,
@@ -162,20 +164,23 @@ def _cutter(
 
 
 def _sized(
-    config: EarthformerConfig, size: tuple[int, int, int], window: Window, recipe: Recipe
+    config: EarthformerConfig, cases: Cases, size: tuple[int, int, int], recipe: Recipe
 ) -> EarthformerConfig:
-    """Return the configuration with the channels of the season and of the head."""
+    """Return the configuration with the channels of the season, the indices and the head."""
+    window, indices = cases.reader.windows.window, cases.indices
+    fields = "data" if indices is None else f"data.drop_vars({list(indices.names)})"
     expected = ((window.history, *size), (window.horizon, *size))
     found = (tuple(config.input_shape), tuple(config.target_shape))
     if found != expected:
         raise ConfigError(
             f"{type(config).__name__}: the data and {window!r} need input and target of {expected} "
-            f"(T, H, W, C), found {found}. Size it with for_data(data, window, like=...)."
+            f"(T, H, W, C), found {found}. Size it with for_data({fields}, window, like=...)."
         )
     H, W, C = size
+    beside = recipe.seasonal_channels + (0 if indices is None else indices.channels)
     return dataclasses.replace(
         config,
-        input_shape=(window.history, H, W, C + recipe.seasonal_channels),
+        input_shape=(window.history, H, W, C + beside),
         target_shape=(window.horizon, H, W, recipe.chosen_head().out_channels(C)),
     )
 

@@ -31,8 +31,10 @@ from ..data.grid import Grid
 from ..data.normalize import Normalizer, scale_and_offset
 from ..data.windows import Window
 from ..errors import CheckpointError, ConfigError, LeadError
+from .asked import checked_leads, checked_members
 from .firstguess import FittedGuess
 from .history import Histories, read_histories
+from .indices import Indices
 from .inputs import first_guess
 from .place import Fixed, Place
 
@@ -77,6 +79,8 @@ class NetworkForecaster:
         First guess.
     season : bool
         Whether the networks read the time of year.
+    indices : Indices, optional
+        Index series that the networks read beside the fields.
     place : Fixed or Anywhere
         Whether they know the cells of ``grid`` or look through it at any grid.
     width : float or sequence (S) of sequences (L) of float
@@ -99,6 +103,7 @@ class NetworkForecaster:
     required: np.ndarray
     guess: FittedGuess | None = None
     season: bool = False
+    indices: Indices | None = None
     place: Place = field(default_factory=Fixed)
     width: float | Sequence[Sequence[float]] = 1.0
     name: str = "network"
@@ -107,7 +112,8 @@ class NetworkForecaster:
 
     def __post_init__(self) -> None:
         C = len(self.normalizer.variables)
-        size = (*self.grid.shape, C + (2 if self.season else 0))
+        beside = (2 if self.season else 0) + (0 if self.indices is None else self.indices.channels)
+        size = (*self.grid.shape, C + beside)
         expected = {
             "input_shape": (self.window.history, *size),
             "target_shape": (self.window.horizon, *size[:2], self.head.out_channels(C)),
@@ -191,7 +197,8 @@ class NetworkForecaster:
         history : DataArray or Dataset (time, lat, lon)
             Observations in any units that convert. Another grid or product than that of the
             training data is read as :func:`xearth.as_history` says: as anomalies from its own
-            climatology, on the model's cells.
+            climatology, on the model's cells. Index series that the model reads lie beside the
+            fields in a Dataset (:func:`xearth.with_indices`), missing where not measured.
         init : str, datetime, slice or sequence, optional
             Times of the last observed step; default the last of ``history``.
         members : int, optional
@@ -272,7 +279,7 @@ class NetworkForecaster:
 
     def _leads(self, leads: int | None) -> int:
         """Return how many leads are asked for."""
-        return self.horizon if leads is None else _checked_leads(leads, self)
+        return self.horizon if leads is None else checked_leads(leads, self)
 
     def _check_members(self, members: int | None) -> None:
         if members is None:
@@ -404,41 +411,6 @@ class NetworkForecaster:
         return save(self, path)
 
 
-def _checked_leads(leads: int, forecaster: Forecaster) -> int:
-    """Return ``leads`` if the forecaster has as many."""
-    whole = isinstance(leads, int | np.integer) and not isinstance(leads, bool)
-    if not whole or not 1 <= leads <= forecaster.horizon:
-        raise LeadError(
-            f"leads={leads!r}: expected a whole number from 1 to {forecaster.horizon}, the horizon "
-            f"of {forecaster.name!r}. Ask for fewer leads, or train with a longer horizon."
-        )
-    return int(leads)
-
-
-def checked_members(members: Any) -> int | None:
-    """Return the number of members that was asked for, None for one forecast without any.
-
-    Raises
-    ------
-    ConfigError
-        It is no whole number of at least 1.
-
-    Examples
-    --------
-    >>> checked_members(20), checked_members(None)
-    (20, None)
-    """
-    if members is None:
-        return None
-    whole = isinstance(members, int | np.integer) and not isinstance(members, bool)
-    if not whole or members < 1:
-        raise ConfigError(
-            f"members={members!r}: expected a whole number of at least 1, or None for one forecast "
-            "for each start."
-        )
-    return int(members)
-
-
 def forecast(
     history: xr.DataArray | xr.Dataset,
     model: Forecaster | str | Path,
@@ -491,10 +463,12 @@ def forecast(
     members = checked_members(members)
     forecaster = forecaster_of(model)
     if isinstance(forecaster, NetworkForecaster):
+        if forecaster.indices is not None:
+            forecaster.indices.warn_if_unknown(history, forecaster.name)
         return forecaster.forecast(
             history, init=init, members=members, seed=seed, leads=leads, progress=progress
         )
-    count = None if leads is None else _checked_leads(leads, forecaster)
+    count = None if leads is None else checked_leads(leads, forecaster)
     fields: Any = history  # reference forecasters say themselves what they cannot read
     made = forecaster.forecast(fields, init=init, members=members, seed=seed)
     return made.isel(lead=slice(count))

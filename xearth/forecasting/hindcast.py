@@ -23,8 +23,9 @@ from ..data.windows import Window
 from ..errors import ConfigError, TimeAxisError
 from ..verification.leaks.provenance import Provenance
 from .adapt import as_history
+from .asked import checked_members
 from .fingerprint import data_identity, fingerprint, identity
-from .forecaster import NetworkForecaster, checked_members
+from .forecaster import NetworkForecaster
 from .shipping import Saved, resident, saved
 
 if TYPE_CHECKING:
@@ -110,6 +111,8 @@ def hindcast(
     members = checked_members(members)
     carried, forecaster = saved(model) if isinstance(model, str | Path) else (None, model)
     history = as_history(history, forecaster)
+    if isinstance(forecaster, NetworkForecaster) and forecaster.indices is not None:
+        forecaster.indices.warn_if_unknown(history, forecaster.name)
     name = str(discover(history, require=("time",)).time)
     axis = TimeAxis.from_array(history[name])
     positions = _starts(axis, forecaster, init)

@@ -22,6 +22,7 @@ from .inputs import Reader, ranks
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from .forecaster import NetworkForecaster
     from .place import Place
 
 __all__ = ["Histories", "read_histories", "refuse_other_dims"]
@@ -169,14 +170,16 @@ def _selected(history: xr.Dataset, reads: Reads) -> xr.Dataset:
     return history[list(names)]
 
 
-def read_histories(reads: Reads, history: xr.DataArray | xr.Dataset, init: Any) -> Histories:
+def read_histories(
+    forecaster: NetworkForecaster, history: xr.DataArray | xr.Dataset, init: Any
+) -> Histories:
     """Check ``history`` against a forecaster and find the histories of ``init``.
 
     Only coordinates and attributes are read here.
 
     Parameters
     ----------
-    reads : NetworkForecaster
+    forecaster : NetworkForecaster
     history : DataArray or Dataset
     init : optional
         As for :meth:`xearth.cf.timeaxis.TimeAxis.select`; None is the last step.
@@ -186,6 +189,7 @@ def read_histories(reads: Reads, history: xr.DataArray | xr.Dataset, init: Any) 
     AxisError, TimeAxisError, UnitsError, GridMismatchError, MissingDataError
         See :meth:`NetworkForecaster.forecast`.
     """
+    reads: Reads = forecaster
     axes = discover(history)
     axis = TimeAxis.from_array(history[axes.time])
     if axis.step is not None and axis.step != reads.step:
@@ -194,6 +198,9 @@ def read_histories(reads: Reads, history: xr.DataArray | xr.Dataset, init: Any) 
             f"steps of {reads.step}. Resample the data, for example with "
             f".resample({axis.name}=...).mean()."
         )
+    indices, beside = forecaster.indices, None
+    if indices is not None:
+        beside = indices.beside(history, axis, reader=reads.name)
     source = history
     if isinstance(history, xr.Dataset):
         source = _selected(history, reads)
@@ -212,7 +219,7 @@ def read_histories(reads: Reads, history: xr.DataArray | xr.Dataset, init: Any) 
     known = reads.grid.mask
     return Histories(
         source,
-        Reader(windows, season=reads.season, known=known),
+        Reader(windows, season=reads.season, known=known, beside=beside),
         windows.init_positions,
         windows.grid.with_mask(known),
         reads.required,

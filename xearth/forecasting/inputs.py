@@ -12,6 +12,7 @@ from ..cf.timeaxis import TimeAxis
 from ..data.loader import Windows
 from .derivative import guess_mean
 from .firstguess import FittedGuess
+from .indices import Beside
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,11 +76,20 @@ class Reader:
         Whether cosine and sine of the time of year of each step follow the variables.
     known : array of bool (H, W) or None
         Cells the model knows; other cells are 0 whatever the data hold there.
+    beside : Beside, optional
+        Index series that follow the season.
     """
 
-    def __init__(self, windows: Windows, *, season: bool, known: np.ndarray | None = None) -> None:
+    def __init__(
+        self,
+        windows: Windows,
+        *,
+        season: bool,
+        known: np.ndarray | None = None,
+        beside: Beside | None = None,
+    ) -> None:
         axis = windows.axis
-        self.windows, self.season, self.known = windows, season, known
+        self.windows, self.season, self.known, self.beside = windows, season, known, beside
         self._rank = ranks(axis)
         self._fraction = year_fraction(axis)[axis.order]
 
@@ -96,16 +106,19 @@ class Reader:
         return x * torch.as_tensor(self.known, dtype=x.dtype)[:, :, None]
 
     def network_input(self, x: Tensor, init_positions: np.ndarray) -> Tensor:
-        """Return x (N, T, H, W, C) with the channels of the season, (N, T, H, W, C + 2)."""
+        """Return x (N, T, H, W, C) with the channels of the season and of the indices."""
         import torch
 
-        if not self.season:
-            return x
         N, T, H, W, _ = x.shape
         steps = self._rank[init_positions][:, None] + np.arange(1 - T, 1)
-        angle = torch.as_tensor(2 * np.pi * self._fraction[steps], dtype=x.dtype)
-        waves = torch.stack([angle.cos(), angle.sin()], -1)
-        return torch.cat([x, waves[:, :, None, None].expand(N, T, H, W, 2)], -1)
+        parts = []
+        if self.season:
+            angle = torch.as_tensor(2 * np.pi * self._fraction[steps], dtype=x.dtype)
+            parts.append(torch.stack([angle.cos(), angle.sin()], -1))
+        if self.beside is not None:
+            parts.append(torch.as_tensor(self.beside.table[steps], dtype=x.dtype))
+        spread = [part[:, :, None, None].expand(N, T, H, W, part.shape[-1]) for part in parts]
+        return torch.cat([x, *spread], -1) if parts else x
 
 
 class WindowExamples:

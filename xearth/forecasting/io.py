@@ -22,6 +22,7 @@ from ..data.windows import Window
 from ..errors import CheckpointError, XearthError
 from .firstguess import FittedGuess
 from .forecaster import NetworkForecaster
+from .indices import Indices
 from .multi import KIND as MULTI
 from .multi import MultiForecaster
 from .nowcast import KIND as NOWCAST
@@ -82,7 +83,7 @@ def save(forecaster: NetworkForecaster, path: str | Path, *, dtype: str | None =
     if guess is not None:
         for name, array in guess.arrays().items():
             tensors[f"guess.{name}"] = torch.from_numpy(array.astype(np.float32))
-    window, step = forecaster.window, forecaster.step
+    window, step, indices = forecaster.window, forecaster.step, forecaster.indices
     facts = {
         "format": FORMAT,
         "kind": KIND,
@@ -94,6 +95,7 @@ def save(forecaster: NetworkForecaster, path: str | Path, *, dtype: str | None =
         "grid": json.loads(forecaster.grid.to_json()),
         "required": ["".join("01"[int(cell)] for cell in row) for row in forecaster.required],
         "normalizer": json.loads(forecaster.normalizer.to_json()),
+        "indices": None if indices is None else json.loads(indices.normalizer.to_json()),
         "window": {"history": window.history, "horizon": window.horizon, "gap": window.gap},
         "step": {"count": step.count, "unit": step.unit},
         "season": forecaster.season,
@@ -192,7 +194,7 @@ def _assemble(tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> 
             continue
         number, _, name = rest.partition(".")
         states[int(number)][name] = tensor
-    guess = facts["guess"]
+    guess, series = facts["guess"], facts.get("indices")
     required = np.array([[cell == "1" for cell in row] for row in facts["required"]])
     return NetworkForecaster(
         config=_config(facts["model"], facts["config"]),
@@ -200,6 +202,7 @@ def _assemble(tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> 
         head=head_from_dict(facts["head"]),
         grid=Grid.from_json(json.dumps(facts["grid"])),
         normalizer=Normalizer.from_json(json.dumps(facts["normalizer"])),
+        indices=None if series is None else Indices(Normalizer.from_json(json.dumps(series))),
         window=Window(**facts["window"]),
         step=Step(**facts["step"]),
         required=required,

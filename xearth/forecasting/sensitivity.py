@@ -46,7 +46,7 @@ _BATCH = 8  # inits at once: the way back keeps all activations
 
 
 def sensitivity(
-    history: xr.DataArray,
+    history: xr.DataArray | xr.Dataset,
     model: Forecaster | str | Path,
     *,
     of: Index,
@@ -57,7 +57,8 @@ def sensitivity(
     Parameters
     ----------
     history : DataArray (time, lat, lon)
-        What a forecast is made from: any product, see :func:`xearth.as_history`.
+        What a forecast is made from: any product, see :func:`xearth.as_history`. Of a forecaster
+        that reads index series a Dataset with them; they are held fixed.
     model : NetworkForecaster, path or str
         Its mean forecast is differentiated.
     of : Index
@@ -77,7 +78,8 @@ def sensitivity(
     Raises
     ------
     ConfigError
-        The forecaster is no network of one field, ``history`` no DataArray, or ``of`` no Index.
+        The forecaster is no network of one field, ``history`` no DataArray (or, with index series,
+        no Dataset), or ``of`` no Index.
     LeadError
         A lead beyond the horizon.
     RegionError
@@ -104,7 +106,7 @@ def sensitivity(
             f"sensitivity of {getattr(forecaster, 'name', forecaster)!r}: expected a network of "
             f"one field, found {type(forecaster).__name__}. Load one, such as 'enso-small'."
         )
-    if not isinstance(history, xr.DataArray):
+    if not isinstance(history, xr.DataArray) and forecaster.indices is None:
         raise ConfigError(
             f"sensitivity by a {type(history).__name__}: expected a DataArray. Choose a variable, "
             f"for example ds[{forecaster.normalizer.variables[0]!r}]."
@@ -119,6 +121,7 @@ def sensitivity(
         )
     leads = of.positions(_leads(forecaster))
     past = read_histories(forecaster, history, init)
+    field = history[past.variables[0].name] if isinstance(history, xr.Dataset) else history
     weights = canonical(of.box.weights(forecaster.grid.template), forecaster.grid)
     if forecaster.grid.mask is not None:
         weights = weights * forecaster.grid.mask / (weights * forecaster.grid.mask).sum()
@@ -131,7 +134,7 @@ def sensitivity(
         value = index_of(forecaster, networks, past, rows, x, leads=leads, weights=weights)
         value.sum().backward()
         parts.append(_gradient(x, forecaster))
-    return _labeled(np.concatenate(parts), forecaster, past, history, of)
+    return _labeled(np.concatenate(parts), forecaster, past, field, of)
 
 
 def index_of(
@@ -184,7 +187,7 @@ def _labeled(
     lag = xr.Variable("lag", lags, {"long_name": "time before the start", "units": step.unit})
     coords = {"init": forecast_coords(past.axis, past.positions, 1)["init"], "lag": lag}
     found = past.grid.with_mask(None).label(values[:, ::-1], ("init", "lag"), coords=coords)
-    known = _at(past.source, past) if past.adapted.known is None else _used(forecaster, past)
+    known = _at(past.variables[0], past) if past.adapted.known is None else _used(forecaster, past)
     found = found.where(known, 0.0)
     if past.adapted.regridder is not None:
         found = past.adapted.regridder.pull_back(found, _at(history, past))
@@ -228,7 +231,7 @@ def _described(
     if "training_period" in forecaster.provenance:
         found.attrs["training_period"] = forecaster.provenance["training_period"]
     for key in ("base_period", "xearth_read_as"):
-        if key in past.source.attrs:
-            found.attrs[key] = past.source.attrs[key]
+        if key in past.variables[0].attrs:
+            found.attrs[key] = past.variables[0].attrs[key]
     found.attrs = append_history(found.attrs, f"sensitivity of {forecaster!r}")
     return found
