@@ -29,13 +29,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ...errors import ConfigError, ConstraintError
-from ..conditions.protocol import Bounded
+from ..conditions.conjunction import All
+from ..conditions.protocol import Bounded, Condition
 from .guidance import Decode, decoded, differentiable, weight_of
 from .levels import Level, Predictor
 from .truncated import shift_within
@@ -49,12 +50,11 @@ class CovarianceGuidance:
 
     Parameters
     ----------
-    condition : Bounded
-        A measure with bounds; linear for what is said above to be exact.
+    condition : Bounded or All
+        A measure with bounds, or several; linear for what is said above to be exact. Observations
+        with an error (``sd``) bring their R.
     decode : callable, optional
         From clean states to the fields of the condition.
-    error : float
-        Standard deviation of the error of what is measured, in its units.
     solver : {"direct", "cg"}
         "direct" for few numbers measured, "cg" for many, which must be equalities.
     iterations : int
@@ -63,22 +63,46 @@ class CovarianceGuidance:
     Raises
     ------
     ConfigError
-        A negative error, fewer than 1 iteration, an unknown solver.
+        Fewer than 1 iteration, an unknown solver.
+    ConstraintError
+        A part of the condition without bounds.
     """
 
-    condition: Bounded
+    condition: Condition
     decode: Decode | None = None
-    error: float = 0.0
     solver: Literal["direct", "cg"] = "direct"
     iterations: int = 20
 
     def __post_init__(self) -> None:
-        if not self.error >= 0.0 or self.iterations < 1 or self.solver not in ("direct", "cg"):
+        if self.iterations < 1 or self.solver not in ("direct", "cg"):
             raise ConfigError(
-                f"CovarianceGuidance(error={self.error}, solver={self.solver!r}, "
-                f"iterations={self.iterations}): expected error >= 0, 'direct' or 'cg', and at "
-                "least 1 iteration"
+                f"CovarianceGuidance(solver={self.solver!r}, iterations={self.iterations}): "
+                "expected 'direct' or 'cg', and at least 1 iteration"
             )
+        for part in self._parts:
+            if not isinstance(part, Bounded):
+                raise ConstraintError(
+                    f"{part.name} has no measure with bounds, which covariance-aware guidance "
+                    "needs. Use PosteriorGuidance or ProjectionGuidance for it."
+                )
+
+    @property
+    def _parts(self) -> tuple[Condition, ...]:
+        return tuple(self.condition.parts) if isinstance(self.condition, All) else (self.condition,)
+
+    def _measure(self, fields: Tensor) -> tuple[Tensor, _Known]:
+        """Return what is measured, (N, m), and what is known of it."""
+        measured, known = [], []
+        for part in self._parts:
+            value = part.measure(fields)
+            sd = getattr(part, "sd", None)
+            variance = torch.zeros(()) if sd is None else torch.as_tensor(sd).square()
+            bounds = part.bounds(value) if isinstance(part, Bounded) else ()
+            known.append([side.to(value).expand_as(value) for side in (*bounds, variance)])
+            measured.append(value)
+        return torch.cat(measured, -1), _Known(
+            *(torch.cat(k, -1) for k in zip(*known, strict=True))
+        )
 
     def __call__(self, z: Tensor, level: Level, predict: Predictor) -> Tensor:
         """Return the guided clean field."""
@@ -88,26 +112,25 @@ class CovarianceGuidance:
             state = differentiable(z)
             clean = predict(state, level)
             leaf = clean.detach().requires_grad_()
-            measured = self.condition.measure(decoded(self.decode, leaf))
+            measured, known = self._measure(decoded(self.decode, leaf))
             move = self._direct if self.solver == "direct" else self._iterative
-            change = move(_Linear(state, clean, leaf, measured, weight_of(level)))
+            change = move(_Linear(state, clean, leaf, measured, weight_of(level)), known)
         return clean.detach() + change
 
-    def _direct(self, at: _Linear) -> Tensor:
+    def _direct(self, at: _Linear, known: _Known) -> Tensor:
         value = at.measured.detach()
         rows = [at.transposed(_one(value, j)) for j in range(value.shape[1])]
         spread = torch.stack([at.covariance(row) for row in rows], 1)  # (N, m, ...)
         inner = torch.stack(rows, 1).flatten(2).to(value) @ spread.flatten(2).to(value).mT
-        inner = 0.5 * (inner + inner.mT) + self.error**2 * torch.eye(len(rows)).to(value)
-        lower, upper = self.condition.bounds(value)
-        shift = shift_within(value, inner.diagonal(dim1=1, dim2=2), lower, upper)
+        inner = 0.5 * (inner + inner.mT) + torch.diag_embed(known.variance)
+        variance = inner.diagonal(dim1=1, dim2=2)
+        shift = shift_within(value, variance, known.lower, known.upper)
         factors = _pseudo_solve(inner, shift)
         return torch.einsum("nm,nm...->n...", factors.to(spread), spread)
 
-    def _iterative(self, at: _Linear) -> Tensor:
+    def _iterative(self, at: _Linear, known: _Known) -> Tensor:
         value = at.measured.detach()
-        lower, upper = self.condition.bounds(value)
-        if not bool((lower == upper).all()):
+        if not bool((known.lower == known.upper).all()):
             raise ConstraintError(
                 f"{self.condition.name}: CovarianceGuidance(solver='cg') takes equalities only, as "
                 "the shift by an inequality needs the variance of each number measured. "
@@ -115,10 +138,18 @@ class CovarianceGuidance:
             )
 
         def product(v: Tensor) -> Tensor:
-            return at.forward(at.covariance(at.transposed(v))) + self.error**2 * v
+            return at.forward(at.covariance(at.transposed(v))) + known.variance * v
 
-        factors = conjugate_gradients(product, lower - value, iterations=self.iterations)
+        factors = conjugate_gradients(product, known.lower - value, iterations=self.iterations)
         return at.covariance(at.transposed(factors))
+
+
+class _Known(NamedTuple):
+    """Bounds of what is measured and the variance of its error, each (N, m)."""
+
+    lower: Tensor
+    upper: Tensor
+    variance: Tensor
 
 
 @dataclass(frozen=True, eq=False)
