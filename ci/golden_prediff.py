@@ -25,14 +25,12 @@ from xearth.models.checkpoints import Renamed, load_official_state, official_nam
 from xearth.models.layers import PatchMerging3D, Upsample3D
 from xearth.models.prediff.autoencoder import Autoencoder
 from xearth.models.prediff.layers import AttentionPool, TimeResidual, sinusoids
-from xearth.models.prediff.official import (
-    ALIGNMENT_NAMES,
-    AUTOENCODER_NAMES,
-    DENOISER_NAMES,
+from xearth.models.prediff.official_arguments import (
     alignment_config,
     autoencoder_config,
     denoiser_config,
 )
+from xearth.models.prediff.official_names import ALIGNMENT_NAMES, AUTOENCODER_NAMES, DENOISER_NAMES
 from xearth.training.autoencoder_losses import AutoencoderLoss, hinge, kl_divergence, logistic
 from xearth.training.patchgan import Discriminator
 

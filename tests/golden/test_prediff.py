@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -15,27 +13,15 @@ import torch
 
 from xearth.models.checkpoints import official_state
 from xearth.models.prediff.config import AlignmentConfig, AutoencoderConfig, DenoiserConfig
-from xearth.models.prediff.official import ALIGNMENT_NAMES, AUTOENCODER_NAMES, DENOISER_NAMES
+from xearth.models.prediff.official_names import ALIGNMENT_NAMES, AUTOENCODER_NAMES, DENOISER_NAMES
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "ci"))
+
+import golden_prediff as golden
 
 FOLDER = Path(__file__).parent / "prediff"
-CI = Path(__file__).parents[2] / "ci"
 INDEX = json.loads((FOLDER / "index.json").read_text())
 KEYS = json.loads((FOLDER / "keys.json").read_text())
-
-
-def _load(name: str) -> ModuleType:
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, CI / f"{name}.py")
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
-for _name in ("golden_vectors", "golden_icar", "golden_sevir", "golden_protocols"):
-    _load(_name)
-golden = _load("golden_prediff")
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from ...errors import GridMismatchError
 from ..cuboid.attention import CuboidSelfAttention
 from ..cuboid.blocks import SelfBlock
 from ..layers import FeedForward, PatchMerging3D, PositionEmbedding, Upsample3D
-from .config import CuboidConfig
+from .config_cuboid import CuboidConfig
 from .layers import TimeEmbedding, TimeResidual
 
 __all__ = ["Down", "Features", "Up", "check_field", "check_times", "start_at_zero"]
@@ -35,9 +35,9 @@ def check_field(name: str, x: Tensor, shape: tuple[int, ...]) -> None:
     """Raise GridMismatchError unless x is (N, *shape)."""
     if tuple(x.shape[1:]) != tuple(shape):
         raise GridMismatchError(
-            f"{name} must be a tensor (N, T, H, W, C) = (N, {', '.join(map(str, shape))}), the "
-            f"latent grid this network was built for; got {tuple(x.shape)}. Build one for that "
-            "grid: the shapes are fields of its configuration"
+            f"{name} must be a tensor (N, T, H, W, C) = (N, {', '.join(map(str, shape))}), what "
+            f"this network was built for; got {tuple(x.shape)}. Build one for that shape: it is "
+            "part of the configuration"
         )
 
 

@@ -1,0 +1,327 @@
+"""Constructor arguments of the reference implementation, read into configurations.
+
+Its arguments of initialization say nothing about a trained network and are not read.
+
+Source: the code and configurations published with Gao et al. (2023), *PreDiff*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ...errors import ConfigError
+from ..config_parts import Dropout, GlobalVectors
+from ..cuboid.patterns import parse
+from ..official import block_layers, tuples
+from .config import AlignmentConfig, AutoencoderConfig, DenoiserConfig, PreDiffConfig
+from .process import Diffusion
+
+__all__ = ["alignment_config", "autoencoder_config", "denoiser_config", "official_config"]
+
+_LLL, _DDD = ("l", "l", "l"), ("d", "d", "d")
+
+# Every argument of the reference's two cuboid networks that says what they compute.
+_CUBOID_DEFAULTS: dict[str, Any] = {
+    "input_shape": None,
+    "base_units": 128,
+    "block_units": None,
+    "scale_alpha": 1.0,
+    "num_heads": 4,
+    "attn_drop": 0.0,
+    "proj_drop": 0.0,
+    "ffn_drop": 0.0,
+    "downsample": 2,
+    "downsample_type": "patch_merge",
+    "depth": (4, 4, 4),
+    "block_attn_patterns": None,
+    "block_cuboid_size": ((4, 4, 4), (4, 4, 4)),
+    "block_cuboid_strategy": (_LLL, _DDD),
+    "block_cuboid_shift_size": ((0, 0, 0), (0, 0, 0)),
+    "num_global_vectors": 4,
+    "use_global_vector_ffn": True,
+    "use_global_self_attn": False,
+    "separate_global_qkv": False,
+    "global_dim_ratio": 1,
+    "ffn_activation": "leaky",
+    "gated_ffn": False,
+    "norm_layer": "layer_norm",
+    "padding_type": "ignore",
+    "checkpoint_level": 0,
+    "use_inter_ffn": True,
+    "hierarchical_pos_embed": False,
+    "pos_embed_type": "t+h+w",
+    "use_relative_pos": True,
+    "self_attn_use_final_proj": True,
+    "time_embed_channels_mult": 4,
+    "time_embed_use_scale_shift_norm": False,
+    "time_embed_dropout": 0.0,
+}
+_DENOISER_DEFAULTS = {
+    **_CUBOID_DEFAULTS,
+    "target_shape": None,
+    "upsample_type": "upsample",
+    "upsample_kernel_size": 3,
+    "unet_res_connect": True,
+}
+_ALIGNMENT_DEFAULTS = {
+    **_CUBOID_DEFAULTS,
+    "out_channels": 1,
+    "pool": "attention",
+    "readout_seq": True,
+    "out_len": None,
+}
+_AUTOENCODER_DEFAULTS: dict[str, Any] = {
+    "in_channels": 3,
+    "out_channels": 3,
+    "down_block_types": ("DownEncoderBlock2D",),
+    "up_block_types": ("UpDecoderBlock2D",),
+    "block_out_channels": (64,),
+    "layers_per_block": 1,
+    "act_fn": "silu",
+    "latent_channels": 4,
+    "norm_num_groups": 32,
+    "sample_size": 32,
+    "scaling_factor": 0.18215,
+}
+# What the reference can be told, and the one value with which it ran.
+_FIXED = {
+    "downsample_type": "patch_merge",
+    "upsample_type": "upsample",
+    "hierarchical_pos_embed": False,
+    "pool": "attention",
+    "readout_seq": True,
+    "act_fn": "silu",
+}
+
+
+def _factors(value: Any) -> Any:
+    return (1, value, value) if isinstance(value, int) else value
+
+
+# Field here -> (argument there, how its value is read).
+_FIELDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "input_shape": ("input_shape", tuple),
+    "base_units": ("base_units", int),
+    "block_units": ("block_units", lambda v: v),
+    "scale_alpha": ("scale_alpha", float),
+    "heads": ("num_heads", int),
+    "depth": ("depth", tuple),
+    "downsample": ("downsample", _factors),
+    "inter_ffn": ("use_inter_ffn", bool),
+    "positions": ("pos_embed_type", str),
+    "activation": ("ffn_activation", str),
+    "gated_ffn": ("gated_ffn", bool),
+    "norm": ("norm_layer", lambda v: "none" if v is None else v),
+    "padding": ("padding_type", str),
+    "relative_positions": ("use_relative_pos", bool),
+    "final_projection": ("self_attn_use_final_proj", bool),
+    "checkpoint": ("checkpoint_level", lambda v: ("none", "ffn", "all")[min(int(v), 2)]),
+    "time_factor": ("time_embed_channels_mult", int),
+    "time_scale_shift": ("time_embed_use_scale_shift_norm", bool),
+    "time_drop": ("time_embed_dropout", float),
+}
+
+
+def _complete(
+    given: Mapping[str, Any], defaults: Mapping[str, Any], required: tuple[str, ...]
+) -> dict[str, Any]:
+    """Return all arguments of a network of the reference, given ones over defaults."""
+    values = {key: tuples(value) for key, value in given.items()}
+    unknown = sorted(k for k in values.keys() - defaults.keys() if not k.endswith("_init_mode"))
+    if unknown:
+        raise ConfigError(
+            f"the reference network has no argument {', '.join(unknown)}; it has "
+            f"{', '.join(defaults)}"
+        )
+    ctor = {**defaults, **values}
+    for key in required:
+        if ctor[key] is None:
+            raise ConfigError(f"the official arguments lack {key}: give (T, H, W, C)")
+    for key, only in _FIXED.items():
+        if ctor.get(key, only) != only:
+            raise ConfigError(
+                f"{key} is {ctor[key]!r}; the reference runs with {only!r} only, and so does "
+                "this network"
+            )
+    return ctor
+
+
+def _patterns(ctor: Mapping[str, Any]) -> Any:
+    """Return the patterns of all levels: official names, or sizes, one level or all."""
+    names = ctor["block_attn_patterns"]
+    if isinstance(names, str):
+        return parse(names)
+    if names is not None:
+        return tuple(parse(name) for name in names)
+    parts = [ctor[f"block_cuboid_{name}"] for name in ("size", "strategy", "shift_size")]
+    if not isinstance(parts[0][0][0], tuple):
+        return block_layers(*parts)
+    return tuple(block_layers(*level) for level in zip(*parts, strict=True))
+
+
+def _cuboid_fields(ctor: Mapping[str, Any]) -> dict[str, Any]:
+    fields = {name: read(ctor[key]) for name, (key, read) in _FIELDS.items()}
+    if ctor["num_global_vectors"] > 0:
+        fields["global_vectors"] = GlobalVectors(
+            count=ctor["num_global_vectors"],
+            ratio=ctor["global_dim_ratio"],
+            self_attention=ctor["use_global_self_attn"],
+            separate_qkv=ctor["separate_global_qkv"],
+            ffn=ctor["use_global_vector_ffn"],
+        )
+    drops = ("attn_drop", "proj_drop", "ffn_drop")
+    attention, projection, ffn = (ctor[key] for key in drops)
+    fields["dropout"] = Dropout(attention=attention, projection=projection, ffn=ffn)
+    return {**fields, "patterns": _patterns(ctor)}
+
+
+def autoencoder_config(arguments: Mapping[str, Any]) -> AutoencoderConfig:
+    """Return the configuration of the autoencoder with the official arguments.
+
+    Raises
+    ------
+    ConfigError
+        If an argument is unknown, or a value is one that the network has not.
+
+    Examples
+    --------
+    >>> kinds = {"down_block_types": ["DownEncoderBlock2D"] * 2,
+    ...          "up_block_types": ["UpDecoderBlock2D"] * 2}
+    >>> autoencoder_config(
+    ...     {"in_channels": 1, "out_channels": 1, "block_out_channels": [32, 64], **kinds}
+    ... ).factor
+    2
+    """
+    ctor = _complete(arguments, _AUTOENCODER_DEFAULTS, ())
+    levels = len(ctor["block_out_channels"])
+    for key, kind in (
+        ("down_block_types", "DownEncoderBlock2D"),
+        ("up_block_types", "UpDecoderBlock2D"),
+    ):
+        if ctor[key] != (kind,) * levels:
+            raise ConfigError(
+                f"{key} is {ctor[key]}; expected {kind!r} for each of the {levels} levels of "
+                "block_out_channels"
+            )
+    if ctor["in_channels"] != ctor["out_channels"]:
+        raise ConfigError(
+            f"in_channels is {ctor['in_channels']} and out_channels {ctor['out_channels']}: an "
+            "autoencoder returns what it gets, make them equal"
+        )
+    return AutoencoderConfig(
+        channels=ctor["in_channels"],
+        latent_channels=ctor["latent_channels"],
+        widths=ctor["block_out_channels"],
+        layers=ctor["layers_per_block"],
+        groups=ctor["norm_num_groups"],
+    )
+
+
+def denoiser_config(arguments: Mapping[str, Any]) -> DenoiserConfig:
+    """Return the configuration of the denoiser with the official arguments.
+
+    Raises
+    ------
+    ConfigError
+        If an argument is unknown or missing, or a value is one that the network has not.
+
+    Examples
+    --------
+    >>> shapes = {"input_shape": [3, 8, 8, 4], "target_shape": [2, 8, 8, 4]}
+    >>> config = denoiser_config(
+    ...     {**shapes, "block_attn_patterns": "axial", "depth": [1], "num_global_vectors": 0}
+    ... )
+    >>> config.patterns[0][0].cuboid
+    (5, 1, 1)
+    """
+    ctor = _complete(arguments, _DENOISER_DEFAULTS, ("input_shape", "target_shape"))
+    return DenoiserConfig(
+        **_cuboid_fields(ctor),
+        target_shape=tuple(ctor["target_shape"]),
+        upsample_kernel=ctor["upsample_kernel_size"],
+        skip=ctor["unet_res_connect"],
+    )
+
+
+def alignment_config(arguments: Mapping[str, Any]) -> AlignmentConfig:
+    """Return the configuration of the alignment network with the official arguments.
+
+    Raises
+    ------
+    ConfigError
+        If an argument is unknown or missing, or a value is one that the network has not.
+
+    Examples
+    --------
+    >>> alignment_config(
+    ...     {"input_shape": [2, 8, 8, 4], "block_attn_patterns": "axial", "depth": [1, 1]}
+    ... ).frames
+    2
+    """
+    ctor = _complete(arguments, _ALIGNMENT_DEFAULTS, ("input_shape",))
+    return AlignmentConfig(
+        **_cuboid_fields(ctor),
+        frames=ctor["input_shape"][0] if ctor["out_len"] is None else ctor["out_len"],
+        outputs=ctor["out_channels"],
+    )
+
+
+# Argument of the reference's process -> field of ours, with its default there.
+_PROCESS = {
+    "timesteps": ("steps", 1000),
+    "beta_schedule": ("schedule", "linear"),
+    "linear_start": ("start", 1e-4),
+    "linear_end": ("end", 2e-2),
+    "cosine_s": ("cosine_offset", 8e-3),
+    "v_posterior": ("v_posterior", 0.0),
+    "parameterization": ("prediction", "eps"),
+}
+_PARTS = ("autoencoder", "denoiser", "alignment", "diffusion")
+
+
+def official_config(config: str | Mapping[str, Any] | PreDiffConfig) -> PreDiffConfig:
+    """Return the configuration that official files need.
+
+    Parameters
+    ----------
+    config : str, mapping or PreDiffConfig
+        ``sevir_lr``; or the official arguments of each part by name: ``autoencoder``,
+        ``denoiser``, and where there are any ``alignment`` and ``diffusion`` (those of the
+        process, with ``scale_factor``); or a configuration, which is returned.
+
+    Raises
+    ------
+    ConfigError
+        If the name, a part or an argument is unknown, or a value impossible.
+
+    Examples
+    --------
+    >>> official_config("sevir_lr").process.steps
+    1000
+    """
+    if isinstance(config, PreDiffConfig):
+        return config
+    if isinstance(config, str):
+        if config != "sevir_lr":
+            raise ConfigError(
+                f"no published PreDiff is called {config!r}; there is 'sevir_lr'. For another "
+                f"one give the official arguments by part: a mapping with {', '.join(_PARTS)}"
+            )
+        return PreDiffConfig.sevir_lr()
+    if not {"autoencoder", "denoiser"} <= set(config) <= set(_PARTS):
+        raise ConfigError(
+            f"the official arguments are given for {', '.join(map(str, config)) or 'no part'}; "
+            f"expected autoencoder and denoiser, and if wanted alignment and diffusion"
+        )
+    diffusion = dict(config.get("diffusion", {}))
+    scale = float(diffusion.pop("scale_factor", 1.0))
+    process = _complete(diffusion, {k: default for k, (_, default) in _PROCESS.items()}, ())
+    aligned = config.get("alignment")
+    return PreDiffConfig(
+        autoencoder=autoencoder_config(config["autoencoder"]),
+        denoiser=denoiser_config(config["denoiser"]),
+        alignment=None if aligned is None else alignment_config(aligned),
+        process=Diffusion(**{_PROCESS[key][0]: value for key, value in process.items()}),
+        latent_scale=scale,
+    )
