@@ -26,7 +26,18 @@ if TYPE_CHECKING:
     from .cf.discover import Axes, discover
     from .cf.nominal import decode_times
     from .cf.writer import from_cf, to_cf
+    from .constraints.areal import AreaFraction, AreaMean, AreaTotal
+    from .constraints.audit import audit, audit_attrs
+    from .constraints.blocks import BlockMeans, FrameMeans
+    from .constraints.cells import AtPoints, EachCell, NonNegative
+    from .constraints.constraint import All, Bound, Constraint
+    from .constraints.extremes import AreaMaximum, AreaQuantile
+    from .constraints.feasible import conflicts, require_feasible
     from .constraints.functional import Index, Nino3, Nino4, Nino12, Nino34
+    from .constraints.intensity import IntensityAnomaly, IntensityClimatology, TransformedMean
+    from .constraints.relations import BudgetClosed, Conserved, Monotone, Ordered, PersistentMask
+    from .constraints.spectrum import SpectrumSlope
+    from .constraints.where import Mask, Points
     from .data.grid import Grid
     from .data.normalize import Normalizer
     from .data.sources import samples
@@ -74,6 +85,17 @@ _HOMES = {
     "cf.discover": ("Axes", "discover"),
     "cf.nominal": ("decode_times",),
     "cf.writer": ("from_cf", "to_cf"),
+    "constraints.areal": ("AreaFraction", "AreaMean", "AreaTotal"),
+    "constraints.audit": ("audit", "audit_attrs"),
+    "constraints.blocks": ("BlockMeans", "FrameMeans"),
+    "constraints.cells": ("AtPoints", "EachCell", "NonNegative"),
+    "constraints.constraint": ("All", "Bound", "Constraint"),
+    "constraints.extremes": ("AreaMaximum", "AreaQuantile"),
+    "constraints.feasible": ("conflicts", "require_feasible"),
+    "constraints.intensity": ("IntensityAnomaly", "IntensityClimatology", "TransformedMean"),
+    "constraints.relations": ("BudgetClosed", "Conserved", "Monotone", "Ordered", "PersistentMask"),
+    "constraints.spectrum": ("SpectrumSlope",),
+    "constraints.where": ("Mask", "Points"),
     "constraints.functional": ("Index", "Nino3", "Nino4", "Nino12", "Nino34"),
     "data.grid": ("Grid",),
     "data.normalize": ("Normalizer",),
@@ -125,34 +147,58 @@ __all__ = [
     "NINO34",
     "TROPICS",
     "Advection",
+    "All",
     "Analog",
+    "AreaFraction",
+    "AreaMaximum",
+    "AreaMean",
+    "AreaQuantile",
+    "AreaTotal",
+    "AtPoints",
     "Axes",
+    "BlockMeans",
+    "Bound",
     "Box",
+    "BudgetClosed",
     "Climatology",
+    "Conserved",
+    "Constraint",
     "DampedPersistence",
     "DataArrayAccessor",
     "DatasetAccessor",
     "Dressed",
+    "EachCell",
     "Earthformer",
     "EarthformerConfig",
     "EnsembleDressing",
+    "FrameMeans",
     "Grid",
     "Index",
+    "IntensityAnomaly",
+    "IntensityClimatology",
     "LinearGuess",
     "LowRankGaussian",
+    "Mask",
+    "Monotone",
     "NetworkForecaster",
     "Nino3",
     "Nino4",
     "Nino12",
     "Nino34",
+    "NonNegative",
     "Normalizer",
+    "Ordered",
     "Persistence",
+    "PersistentMask",
     "Point",
+    "Points",
     "Q",
     "RechargeOscillator",
     "Recipe",
+    "SpectrumSlope",
     "Split",
     "TrainOptions",
+    "TransformedMean",
     "Window",
     "XearthError",
     "XearthWarning",
@@ -160,9 +206,12 @@ __all__ = [
     "anomaly",
     "as_hindcast",
     "as_history",
+    "audit",
+    "audit_attrs",
     "bias",
     "box_mean",
     "climatology",
+    "conflicts",
     "correlation",
     "count_members",
     "covered_fraction",
@@ -184,6 +233,7 @@ __all__ = [
     "reflectivity",
     "regrid",
     "relative_nino34",
+    "require_feasible",
     "rmse",
     "running_mean",
     "samples",
