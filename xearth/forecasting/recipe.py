@@ -14,6 +14,7 @@ from .firstguess import LinearGuess
 if TYPE_CHECKING:
     from ..models.heads import Head
     from ..training.losses import Loss
+    from ..training.strategies import SampledLoss
 
 __all__ = ["Recipe"]
 
@@ -30,7 +31,9 @@ class Recipe:
         What the output means; default ``Point()``.
     loss : optional
         A loss of :mod:`xearth.training.losses`; default squared error for a point,
-        ``GaussianCRPS()`` for a distribution.
+        ``GaussianCRPS()`` for a distribution. For networks that predict the next frame also a
+        strategy: ``NextFrameLoss`` of :mod:`xearth.training.strategies`, ``PhyDNetLoss`` or
+        ``E3DLSTMLoss`` of :mod:`xearth.training.physics_losses`; without a first guess.
     networks : int
         How many networks are trained, each from its own seed; together they are an ensemble.
     guess : LinearGuess, optional
@@ -53,7 +56,8 @@ class Recipe:
     Raises
     ------
     ConfigError
-        If the number of networks or of crops is not positive, or crops meet a first guess.
+        If the number of networks or of crops is not positive, or crops or a strategy meet a first
+        guess.
 
     Examples
     --------
@@ -62,7 +66,7 @@ class Recipe:
     """
 
     head: Head | None = None
-    loss: Loss | None = None
+    loss: Loss | SampledLoss | None = None
     networks: int = 1
     guess: LinearGuess | None = None
     season: bool = False
@@ -81,6 +85,11 @@ class Recipe:
             raise ConfigError(
                 f"Recipe(crops={self.crops}, guess={self.guess!r}): a first guess is fitted to the "
                 "cells of a grid, which crops do not have. Leave one of them out."
+            )
+        if self.guess is not None and hasattr(self.loss, "sampling"):
+            raise ConfigError(
+                f"Recipe(loss={self.loss!r}, guess={self.guess!r}): the network is to predict "
+                "whole frames, which it reads next, not departures. Leave one of them out."
             )
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from torch.utils.data import DataLoader, Dataset
 from ..errors import TrainingError
 from ..models.heads import Head, Prediction
 from .examples import EpochBatches, Examples, TrainingBatch
-from .losses import Loss
+from .losses import MSE, Loss
 from .options import TrainOptions
+from .strategies import SampledLoss
 
 __all__ = ["Fitting", "Keeper"]
 
@@ -56,7 +58,7 @@ class Fitting(lightning.LightningModule):
         *,
         validation: Examples | None,
         head: Head,
-        loss: Loss,
+        loss: Loss | SampledLoss,
         options: TrainOptions,
     ) -> None:
         super().__init__()
@@ -111,11 +113,31 @@ class Fitting(lightning.LightningModule):
         """Forget the losses of the epoch before."""
         self._losses, self._seen = [], 0
 
-    def _seed(self, batch_idx: int) -> None:
-        """Seed dropout from (seed, epoch, step, device), so that a resumed run repeats it."""
+    def _seed(self, batch_idx: int) -> torch.Generator:
+        """Seed dropout from (seed, epoch, step, device), so that a resumed run repeats it.
+
+        Return a generator of the same origin, for what else is drawn.
+        """
         where = [self.current_epoch, batch_idx, self.trainer.global_rank]
         entropy = np.random.SeedSequence([self.options.seed, *where])
-        torch.manual_seed(int(entropy.generate_state(1)[0]))
+        dropout, other = (int(word) for word in entropy.generate_state(2))
+        torch.manual_seed(dropout)
+        return torch.Generator().manual_seed(other)
+
+    def _losses_of(
+        self, batch: TrainingBatch, batch_idx: int
+    ) -> Iterator[tuple[TrainingBatch, Tensor]]:
+        """Yield the pieces of a batch and their losses; what is drawn is drawn for all of it."""
+        generator, size = self._seed(batch_idx), self.options.micro_batch
+        if not isinstance(self.loss, SampledLoss):
+            for piece in batch.pieces(size):
+                yield piece, self._loss(self.network, piece)
+            return
+        iteration = self.current_epoch * int(self.trainer.num_training_batches) + batch_idx
+        keep = self.loss.draw(iteration, batch.x, batch.y, generator)
+        network: Any = self.network  # of the kind that the loss has checked
+        for piece, kept in zip(batch.pieces(size), keep.split(size or len(keep)), strict=True):
+            yield piece, self.loss.of(network, piece.x, piece.y, kept, piece.weight)
 
     def _prediction(self, network: nn.Module, batch: TrainingBatch) -> Prediction:
         # the score is a difference of near numbers: in float32 even where layers run in bfloat16
@@ -127,7 +149,9 @@ class Fitting(lightning.LightningModule):
     def _loss(self, network: nn.Module, batch: TrainingBatch) -> Tensor:
         prediction = self._prediction(network, batch)
         dtype = prediction.mean.dtype
-        return self.loss(prediction, batch.y.to(dtype), batch.weight.to(dtype)).mean()
+        # a forecast has no true frames to read: it is judged as it will be made
+        loss = MSE() if isinstance(self.loss, SampledLoss) else self.loss
+        return loss(prediction, batch.y.to(dtype), batch.weight.to(dtype)).mean()
 
     def training_step(self, batch: TrainingBatch, batch_idx: int) -> None:
         """Take one step of the optimizer over ``batch``.
@@ -137,13 +161,11 @@ class Fitting(lightning.LightningModule):
         TrainingError
             If the loss is not finite; it names the epoch, the step and the samples.
         """
-        self._seed(batch_idx)
         optimizer: Any = self.optimizers()
         scheduler: Any = self.lr_schedulers()
         optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device)
-        for piece in batch.pieces(self.options.micro_batch):
-            loss = self._loss(self.network, piece)
+        for piece, loss in self._losses_of(batch, batch_idx):
             if not torch.isfinite(loss):
                 raise TrainingError(self._where(float(loss.detach()), piece, batch_idx))
             share = len(piece.x) / len(batch.x)

@@ -14,14 +14,14 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import ConfigError
 from ..models.baselines.next_frame import NextFrame
 from ..models.baselines.phydnet import PhyDNet
-from ..models.heads import Prediction
-from .losses import MSE
-from .strategies import SampledLoss, all_frames, free_running
+from ..models.heads import Head, Prediction
+from .losses import MSE, sample_mean
+from .strategies import SampledLoss, all_frames, frame_weights, free_running
 
 __all__ = [
     "DifferenceDivergence",
@@ -36,10 +36,14 @@ __all__ = [
 ]
 
 
-def _predicted(network: NextFrame, x: Tensor, y: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
-    """Return all predicted frames of a history and the frames after it, and their truth."""
+def _predicted(
+    network: NextFrame, x: Tensor, y: Tensor, keep: Tensor, weight: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return all predicted frames of a history and the horizon, their truth and its weight."""
     frames = all_frames(x, y)
-    return network.rollout(frames[:, :-1], keep), frames[:, 1:]
+    truth = frames[:, 1:]
+    prediction = network.rollout(frames[:, :-1], keep).to(truth)
+    return prediction, truth, frame_weights(weight, truth, y)
 
 
 # --- PhyDNet ----------------------------------------------------------------------------------
@@ -110,7 +114,7 @@ def moment_loss(filters: Tensor) -> Tensor:
     return (moments - target).square().mean((0, 2, 3)).sum()
 
 
-def frame_error(prediction: Tensor, truth: Tensor) -> Tensor:
+def frame_error(prediction: Tensor, truth: Tensor, weight: Tensor | None = None) -> Tensor:
     """Return the sum over frames of the mean squared error of a frame.
 
     PhyDNet adds the predictions of the history to those of the horizon and
@@ -120,13 +124,18 @@ def frame_error(prediction: Tensor, truth: Tensor) -> Tensor:
     ----------
     prediction, truth : Tensor
         (N, T, H, W, C).
+    weight : Tensor, optional
+        Of cells, broadcastable to them.
 
     Examples
     --------
     >>> frame_error(torch.ones(2, 3, 4, 4, 1), torch.zeros(2, 3, 4, 4, 1))
     tensor(3.)
     """
-    return (prediction - truth).square().mean((0, 2, 3, 4)).sum()
+    error = (prediction - truth).square()
+    weight = torch.ones_like(error) if weight is None else weight.expand_as(error)
+    of_frames = sample_mean(error.flatten(0, 1), weight.flatten(0, 1))
+    return of_frames.unflatten(0, error.shape[:2]).mean(0).sum()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,35 +216,49 @@ class PhyDNetLoss(SampledLoss):
         if not 0 <= self.moments < math.inf:
             raise ConfigError(f"{self}: expected moments of 0 or more")
 
-    def of(self, network: NextFrame, x: Tensor, y: Tensor, keep: Tensor) -> Tensor:
-        """Return the loss, (), when these true frames are kept; see ``NextFrame.steps``.
+    def check(self, network: nn.Module, head: Head) -> None:
+        """Refuse what cannot be trained so; see :meth:`SampledLoss.check`."""
+        super().check(network, head)
+        self._filters(network)
+
+    def _filters(self, network: nn.Module) -> Tensor | None:
+        """Return the filters that are to be finite differences, None if none are."""
+        if not self.moments:
+            return None
+        if not isinstance(network, PhyDNet):
+            raise ConfigError(
+                f"{type(network).__name__} has no filters to make finite differences of: train it "
+                "with moments=0, or a PhyDNet"
+            )
+        return network.physics.filters.weight
+
+    def of(
+        self, network: NextFrame, x: Tensor, y: Tensor, keep: Tensor, weight: Tensor | None = None
+    ) -> Tensor:
+        """Return the mean over samples of the loss, (); see :meth:`SampledLoss.of`.
 
         Raises
         ------
         ConfigError
             If the network is no PhyDNet but moments are asked for.
         """
-        loss = frame_error(*_predicted(network, x, y, keep))
-        if not self.moments:
-            return loss
-        if not isinstance(network, PhyDNet):
-            raise ConfigError(
-                f"{type(network).__name__} has no filters to make finite differences of: train it "
-                "with moments=0, or a PhyDNet"
-            )
-        return loss + self.moments * moment_loss(network.physics.filters.weight)
+        filters = self._filters(network)
+        loss = frame_error(*_predicted(network, x, y, keep, weight))
+        return loss if filters is None else loss + self.moments * moment_loss(filters)
 
 
 # --- E3D-LSTM -----------------------------------------------------------------------------------
 
 
-def squared_and_absolute(prediction: Tensor, truth: Tensor) -> Tensor:
+def squared_and_absolute(prediction: Tensor, truth: Tensor, weight: Tensor | None = None) -> Tensor:
     r"""Return :math:`\frac12 \sum d^2 + \sum |d|` of the error d, a sum and not a mean.
 
     Parameters
     ----------
     prediction, truth : Tensor
         (N, T, H, W, C); for E3D-LSTM all frames but the first, those of the history included.
+    weight : Tensor, optional
+        Of cells, broadcastable to them.
 
     Examples
     --------
@@ -243,7 +266,8 @@ def squared_and_absolute(prediction: Tensor, truth: Tensor) -> Tensor:
     tensor(8.)
     """
     error = prediction - truth
-    return 0.5 * error.square().sum() + error.abs().sum()
+    cells = 0.5 * error.square() + error.abs()
+    return (cells if weight is None else weight * cells).sum()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -268,9 +292,11 @@ class E3DLSTMLoss(SampledLoss):
     torch.Size([])
     """
 
-    def of(self, network: NextFrame, x: Tensor, y: Tensor, keep: Tensor) -> Tensor:
-        """Return the loss, (), when these true frames are kept; see ``NextFrame.steps``."""
-        return squared_and_absolute(*_predicted(network, x, y, keep)) / len(x)
+    def of(
+        self, network: NextFrame, x: Tensor, y: Tensor, keep: Tensor, weight: Tensor | None = None
+    ) -> Tensor:
+        """Return the mean over samples of the loss, (); see :meth:`SampledLoss.of`."""
+        return squared_and_absolute(*_predicted(network, x, y, keep, weight)) / len(x)
 
 
 # --- TAU ----------------------------------------------------------------------------------------

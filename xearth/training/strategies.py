@@ -13,8 +13,12 @@ reverse scheduled sampling draws in the history as well, with a probability that
     \eta_n = \tfrac12,\; \tfrac12 - \tfrac12 \frac{n - n_1}{n_2 - n_1},\; 0
     \qquad (n < n_1,\; n_1 \le n < n_2,\; n \ge n_2).
 
-Forecasts know nothing of this. Sources: Bengio et al. (2015), *Scheduled Sampling*; Wang et al.
-(2022), *PredRNN*, IEEE TPAMI (reverse scheduled sampling, decoupling loss).
+Given to :class:`xearth.Recipe` as its loss, such a strategy trains a forecaster; the iteration is
+the step of the optimizer, and draws derive from (seed, epoch, step), so that a run that is resumed
+draws what it would have drawn. Forecasts know nothing of this.
+
+Sources: Bengio et al. (2015), *Scheduled Sampling*; Wang et al. (2022), *PredRNN*, IEEE TPAMI
+(reverse scheduled sampling, decoupling loss).
 """
 
 from __future__ import annotations
@@ -30,6 +34,8 @@ from torch.nn import functional
 
 from ..errors import ConfigError
 from ..models.baselines.next_frame import NextFrame
+from ..models.heads import Head
+from .losses import sample_mean
 
 __all__ = [
     "NextFrameLoss",
@@ -39,6 +45,7 @@ __all__ = [
     "ScheduledSampling",
     "all_frames",
     "decoupling_loss",
+    "frame_weights",
     "free_running",
 ]
 
@@ -223,6 +230,43 @@ class SampledLoss:
 
     sampling: Sampling
 
+    def check(self, network: nn.Module, head: Head) -> None:
+        """Refuse what cannot be trained so, before anything is trained.
+
+        Raises
+        ------
+        ConfigError
+            The network does not predict frame by frame, or reads other channels than it forecasts;
+            the head makes a distribution.
+        """
+        what = type(self).__name__
+        if not isinstance(network, NextFrame):
+            raise ConfigError(
+                f"{what} trains networks that predict the next frame (StackedConvLSTM, PredRNN, "
+                f"PhyDNet, E3DLSTM); found {type(network).__name__}, which makes its forecast at "
+                "once. Train it with a loss of xearth.training.losses."
+            )
+        if head.rank:
+            raise ConfigError(
+                f"{what} compares frames, which a distribution does not predict; found {head}. "
+                "Leave out the head: Point() is the default."
+            )
+        read, made = network.config.input_shape[-1], network.config.target_shape[-1]
+        if read != made:
+            raise ConfigError(
+                f"{what} needs frames of the same channels in history and forecast, for the one is "
+                f"read where the other was predicted; found {read} and {made}. Leave out the "
+                "season and index series."
+            )
+
+    def draw(
+        self, iteration: int, x: Tensor, y: Tensor, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Return which true frames of a batch are kept, (N, T + T_out - 2)."""
+        frames = (x.shape[1], y.shape[1])
+        keep = self.sampling.keep(iteration, samples=len(x), frames=frames, generator=generator)
+        return keep.to(x.device)
+
     def __call__(
         self,
         network: NextFrame,
@@ -239,13 +283,22 @@ class SampledLoss:
         ConfigError
             If history and horizon have other channels, or the network lacks what is asked of it.
         """
-        keep = self.sampling.keep(
-            iteration, samples=len(x), frames=(x.shape[1], y.shape[1]), generator=generator
-        )
-        return self.of(network, x, y, keep.to(x.device))
+        return self.of(network, x, y, self.draw(iteration, x, y, generator))
 
-    def of(self, network: NextFrame, x: Tensor, y: Tensor, keep: Tensor) -> Tensor:
-        """Return the loss, (), when these true frames are kept; see ``NextFrame.steps``."""
+    def of(
+        self, network: NextFrame, x: Tensor, y: Tensor, keep: Tensor, weight: Tensor | None = None
+    ) -> Tensor:
+        """Return the mean over samples of the loss, (), when these true frames are kept.
+
+        Parameters
+        ----------
+        network : NextFrame
+        x, y : Tensor, (N, T, H, W, C) and (N, T_out, H, W, C)
+        keep : Tensor
+            See ``NextFrame.steps``.
+        weight : Tensor, optional
+            Broadcastable to ``y``; see :func:`frame_weights`.
+        """
         raise NotImplementedError(f"{type(self).__name__}.of")
 
 
@@ -268,6 +321,31 @@ def all_frames(x: Tensor, y: Tensor) -> Tensor:
             f"found {x.shape[-1]} and {y.shape[-1]}"
         )
     return torch.cat([x, y], dim=1)
+
+
+def frame_weights(weight: Tensor | None, truth: Tensor, y: Tensor) -> Tensor:
+    """Return the weight of every predicted frame: cells of the history count as in the first lead.
+
+    Parameters
+    ----------
+    weight : Tensor or None
+        Of the horizon, broadcastable to ``y``; None: all cells count alike.
+    truth : Tensor, (N, T - 1 + T_out, H, W, C)
+        All frames that are predicted.
+    y : Tensor, (N, T_out, H, W, C)
+        Those of the horizon.
+
+    Examples
+    --------
+    >>> truth = torch.zeros(1, 3, 1, 2, 1)
+    >>> frame_weights(torch.tensor([0.0, 1.0]).view(2, 1), truth, truth[:, 1:]).flatten()
+    tensor([0., 1., 0., 1., 0., 1.])
+    """
+    if weight is None:
+        return torch.ones_like(truth)
+    horizon = weight.expand_as(y)
+    history = horizon[:, :1].expand(-1, truth.shape[1] - y.shape[1], -1, -1, -1)
+    return torch.cat([history, horizon], dim=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -299,19 +377,32 @@ class NextFrameLoss(SampledLoss):
         if self.decoupling < 0:
             raise ConfigError(f"decoupling must not be negative; got {self.decoupling}")
 
-    def of(self, network: NextFrame, x: Tensor, y: Tensor, keep: Tensor) -> Tensor:
-        """Return the loss, (), when these true frames are kept; see ``NextFrame.steps``."""
-        frames = all_frames(x, y)
-        adapter = getattr(network, "adapter", None)
+    def check(self, network: nn.Module, head: Head) -> None:
+        """Refuse what cannot be trained so; see :meth:`SampledLoss.check`."""
+        super().check(network, head)
+        self._adapter(network)
+
+    def _adapter(self, network: nn.Module) -> nn.Module | None:
+        """Return the convolution before increments are compared, None if they are not."""
+        adapter: nn.Module | None = getattr(network, "adapter", None)
         if self.decoupling and adapter is None:
             raise ConfigError(
                 f"{type(network).__name__} has no adapter for the decoupling loss: build it from "
                 "PredRNNConfig(decoupling=True, ...), or train it with decoupling=0"
             )
+        return adapter if self.decoupling else None
+
+    def of(
+        self, network: NextFrame, x: Tensor, y: Tensor, keep: Tensor, weight: Tensor | None = None
+    ) -> Tensor:
+        """Return the mean over samples of the loss, (); see :meth:`SampledLoss.of`."""
+        frames, adapter = all_frames(x, y), self._adapter(network)
         predictions, penalties = [], []
         for prediction, state in network.steps(frames[:, :-1], keep):
             predictions.append(prediction)
-            if self.decoupling and adapter is not None:
+            if adapter is not None:
                 penalties.append(decoupling_loss(state.increments, adapter))
-        loss = functional.mse_loss(network.joined(predictions), frames[:, 1:])
+        truth = frames[:, 1:]
+        error = network.joined(predictions).to(truth) - truth
+        loss = sample_mean(error.square(), frame_weights(weight, truth, y)).mean()
         return loss + self.decoupling * torch.stack(penalties).mean() if penalties else loss

@@ -27,6 +27,7 @@ from ..models.heads import Head
 from .examples import Examples
 from .losses import Loss
 from .options import TrainOptions
+from .strategies import SampledLoss
 
 __all__ = ["Trained", "train"]
 
@@ -57,7 +58,7 @@ def train(
     examples: Examples,
     *,
     head: Head,
-    loss: Loss,
+    loss: Loss | SampledLoss,
     options: TrainOptions,
     validation: Examples | None = None,
     checkpoints: str | Path | None = None,
@@ -72,8 +73,11 @@ def train(
         Where batches come from. With validation the epoch of lowest validation loss is kept.
     head : Head
         How the output is read.
-    loss : Loss
-        A function of (prediction, truth, weight), (N,) per sample.
+    loss : Loss or SampledLoss
+        A function of (prediction, truth, weight), (N,) per sample; or one of all frames of a
+        network that predicts the next frame, with what it reads
+        (:mod:`xearth.training.strategies`). The latter is validated by the squared error of the
+        forecast.
     options : TrainOptions
         Everything else.
     checkpoints : path, optional
@@ -86,6 +90,8 @@ def train(
         If pytorch-lightning is not installed.
     TrainingError
         If there are no samples, or the loss is not finite.
+    ConfigError
+        If the loss is of another kind of network.
     CheckpointError
         If the file in ``checkpoints`` is damaged or belongs to another run.
     """
@@ -95,6 +101,8 @@ def train(
         raise TrainingError(
             f"patience={options.patience} needs a validation set, found none: pass validation=..."
         )
+    if isinstance(loss, SampledLoss):
+        loss.check(network, head)
     lightning, module_room = _lightning()
     print_ = _fingerprint(network, examples, validation, (head, loss, options))
     path = None if checkpoints is None else Path(checkpoints) / LAST
@@ -153,7 +161,7 @@ def _fingerprint(
     network: nn.Module,
     examples: Examples,
     validation: Examples | None,
-    how: tuple[Head, Loss, TrainOptions],
+    how: tuple[Head, Loss | SampledLoss, TrainOptions],
 ) -> str:
     """Return a hash of what makes two runs the same run."""
     head, loss, options = how

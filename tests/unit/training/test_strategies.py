@@ -1,12 +1,19 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
 
 import pytest
 import torch
 
-from xearth.errors import ConfigError
+from xearth.errors import CheckpointError, ConfigError
+from xearth.models.baselines.convlstm import ConvLSTMConfig
 from xearth.models.baselines.predrnn import PredRNNConfig
+from xearth.models.baselines.unet import UNetConfig
+from xearth.models.heads import Guess, LowRankGaussian, Point
+from xearth.training.examples import TrainingBatch
+from xearth.training.optim import Schedule
+from xearth.training.options import TrainOptions
 from xearth.training.strategies import (
     NextFrameLoss,
     ReverseScheduledSampling,
@@ -14,6 +21,9 @@ from xearth.training.strategies import (
     decoupling_loss,
     free_running,
 )
+from xearth.training.trainer import train
+
+SHAPES = {"input_shape": (3, 6, 8, 1), "target_shape": (3, 6, 8, 1)}
 
 
 def network(*, decoupling=False):
@@ -147,3 +157,167 @@ def test_what_a_loss_cannot_compare_is_said():
         NextFrameLoss(sampling=ScheduledSampling())(
             network(), x, y.expand(-1, -1, -1, -1, 2), iteration=0
         )
+
+
+def test_cells_without_truth_do_not_count_in_any_frame():
+    """What stands in them changes nothing but what the network reads there."""
+    net = network()
+    x, y, keep = torch.rand(2, 3, 6, 8, 1), torch.rand(2, 3, 6, 8, 1), torch.zeros(2, 4)
+    weight = torch.ones(2, 1, 6, 8, 1)
+    weight[..., 5:, :] = 0
+    loss = NextFrameLoss(sampling=ScheduledSampling())
+    other = torch.where(weight > 0, y, y + 9)
+    assert torch.equal(loss.of(net, x, y, keep, weight), loss.of(net, x, other, keep, weight))
+    assert not torch.equal(loss.of(net, x, y, keep), loss.of(net, x, other, keep))
+    frames = torch.cat([x, y], 1)
+    error = (net.rollout(frames[:, :-1], keep) - frames[:, 1:]).square()
+    expected = error[..., :5, :].mean()
+    torch.testing.assert_close(loss.of(net, x, y, keep, weight), expected)
+
+
+def test_equal_weights_are_no_weights():
+    net, frames, keep = network(), torch.rand(2, 6, 6, 8, 1), torch.zeros(2, 4)
+    parts = (net, frames[:, :3], frames[:, 3:], keep)
+    loss = NextFrameLoss(sampling=ScheduledSampling())
+    torch.testing.assert_close(loss.of(*parts), loss.of(*parts, torch.full((8, 1), 0.3)))
+
+
+# --- through the trainer ------------------------------------------------------------------------
+
+
+class Waves:
+    """Patterns that move by a cell per frame; the last column is never known."""
+
+    def __init__(self, count=10, seed=0):
+        base = torch.rand(count, 6, 8, generator=torch.Generator().manual_seed(seed))
+        frames = torch.stack([base.roll(t, dims=-1) for t in range(6)], 1)[..., None]
+        self.x, self.y = frames[:, :3], frames[:, 3:]
+        self.weight = torch.ones(count, 1, 6, 8, 1)
+        self.weight[..., -1, :] = 0
+
+    def __len__(self):
+        return len(self.x)
+
+    def batch(self, indices):
+        i = torch.as_tensor(indices)
+        guess = Guess.none(0, self.x)
+        return TrainingBatch(self.x[i], self.y[i], self.weight[i], guess, tuple(indices))
+
+    def describe(self, indices):
+        return str(indices)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noted:
+    """A sampling that notes what it is asked."""
+
+    inner: ScheduledSampling
+    asked: list = field(default_factory=list, repr=False)
+
+    def keep(self, iteration, *, samples, frames, generator=None):
+        kept = self.inner.keep(iteration, samples=samples, frames=frames, generator=generator)
+        self.asked.append((iteration, kept))
+        return kept
+
+
+def options(**changes):
+    values = {"epochs": 4, "batch_size": 4, "progress": False, "accelerator": "cpu"}
+    return TrainOptions(**{**values, "schedule": Schedule(lr=3e-3), **changes})
+
+
+def trained(loss, *, net=None, examples=None, how=None, **kwargs):
+    return train(
+        net or network(decoupling=True),
+        examples or Waves(),
+        head=Point(),
+        loss=loss,
+        options=how or options(),
+        **kwargs,
+    )
+
+
+def same(left, right):
+    return left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
+
+
+def test_the_trainer_counts_steps_over_epochs():
+    sampling = Noted(inner=ScheduledSampling(start=0.5, rate=0.0))
+    trained(NextFrameLoss(sampling=sampling))
+    assert [iteration for iteration, _ in sampling.asked] == list(range(12))
+    assert [len(kept) for _, kept in sampling.asked] == [4, 4, 2] * 4
+    draws = torch.cat([kept[:2, 2:].flatten() for _, kept in sampling.asked])
+    assert 0 < draws.float().mean() < 1, "the draws of different steps differ"
+
+
+def test_a_strategy_is_resumed_with_the_draws_it_would_have_made(tmp_path):
+    class Failing(Waves):
+        left = 8  # in the middle of the third epoch
+
+        def batch(self, indices):
+            self.left -= 1
+            if self.left < 0:
+                raise RuntimeError("power cut")
+            return super().batch(indices)
+
+    sampling = ReverseScheduledSampling(step1=2, step2=10, alpha=3.0)
+    loss = NextFrameLoss(sampling=sampling, decoupling=0.1)
+    straight = trained(loss)
+    with pytest.raises(RuntimeError, match="power cut"):
+        trained(loss, examples=Failing(), checkpoints=tmp_path)
+    resumed = trained(loss, checkpoints=tmp_path)
+    assert same(straight.state, resumed.state)
+    assert straight.history == resumed.history
+    assert not same(straight.state, trained(loss, how=options(seed=1)).state)
+
+
+def test_another_schedule_is_another_run(tmp_path):
+    trained(NextFrameLoss(sampling=ScheduledSampling()), checkpoints=tmp_path)
+    with pytest.raises(CheckpointError, match="other network, number of samples, head, loss"):
+        trained(NextFrameLoss(sampling=ScheduledSampling(rate=0.1)), checkpoints=tmp_path)
+
+
+def test_micro_batches_draw_and_step_as_the_whole_batch():
+    loss = NextFrameLoss(sampling=ScheduledSampling(start=0.5, rate=0.0), decoupling=0.1)
+    whole = trained(loss)
+    parts = trained(loss, how=options(micro_batch=3))
+    for name in whole.state:
+        torch.testing.assert_close(whole.state[name], parts.state[name], rtol=1e-3, atol=1e-5)
+
+
+def test_validation_is_of_the_forecast():
+    """Squared error of what the network says without any true frame, where truth is known."""
+    held = Waves(4, seed=1)
+    net = network(decoupling=True)
+    loss = NextFrameLoss(sampling=ScheduledSampling())
+    result = trained(loss, net=net, validation=held, how=options(epochs=1))
+    net.load_state_dict(result.state)
+    with torch.no_grad():
+        expected = (net.eval()(held.x) - held.y)[..., :7, :].square().mean()
+    assert result.history[0]["valid_loss"] == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_bfloat16_runs():
+    loss = NextFrameLoss(sampling=ScheduledSampling())
+    assert trained(loss, how=options(epochs=1, precision="bf16-mixed")).history[0]["loss"] > 0
+
+
+@pytest.mark.parametrize(
+    ("build", "head", "message"),
+    [
+        (lambda: ConvLSTMConfig(**SHAPES).build(), Point(), "found ConvLSTM, which makes its"),
+        (lambda: UNetConfig(**SHAPES, base_units=4, levels=1).build(), Point(), "found UNet"),
+        (network, LowRankGaussian(rank=2), "a distribution does not predict"),
+        (network, Point(), "has no adapter"),
+        (
+            lambda: PredRNNConfig(
+                input_shape=(3, 6, 8, 3), target_shape=(3, 6, 8, 1), hidden=(4,), decoupling=True
+            ).build(),
+            Point(),
+            "found 3 and 1. Leave out the season",
+        ),
+    ],
+)
+def test_networks_of_another_kind_are_refused_before_training(build, head, message):
+    loss = NextFrameLoss(sampling=ScheduledSampling(), decoupling=0.1)
+    with pytest.raises(ConfigError, match=message):
+        train(build(), Waves(), head=head, loss=loss, options=options())
