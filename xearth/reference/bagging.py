@@ -23,9 +23,8 @@ from typing import Any, ClassVar
 import numpy as np
 import xarray as xr
 
-from ..errors import ConfigError
 from .recharge import PUBLISHED, RechargeOscillator, Regression, Terms
-from .training import Floats, check_whole
+from .training import Floats, check_whole, refuse_members
 
 __all__ = ["BaggedOscillator"]
 
@@ -128,12 +127,8 @@ class BaggedOscillator:
         GridMismatchError, MissingDataError
             As :meth:`~xearth.reference.recharge.RechargeOscillator.forecast`.
         """
-        if members is not None:
-            raise ConfigError(
-                f"{self.name} forecasts a mean; found members={members!r}. Its replicates differ "
-                "by their coefficients alone, which is too little spread: dress it with the errors "
-                "of its cross-validation, Dressed.fit(make, train)."
-            )
+        why = "forecasts a mean: replicates differ by their coefficients alone, too little a spread"
+        refuse_members(members, self.name, why)
         indices = self.oscillator.indices
         starts = indices.starts(history, init)
         state, months = indices.state(starts), next(iter(starts.values())).months

@@ -18,6 +18,7 @@ import xarray as xr
 
 from ..errors import ConfigError, GridMismatchError
 from .protocol import Forecaster
+from .training import refuse_members
 
 __all__ = ["Combination"]
 
@@ -93,11 +94,7 @@ class Combination:
         GridMismatchError
             The history is no Dataset.
         """
-        if members is not None:
-            raise ConfigError(
-                f"{self.name} forecasts the mean of its parts; found members={members!r}. Dress it "
-                "with the errors of its cross-validation: Dressed.fit(make, train)."
-            )
+        refuse_members(members, self.name, "forecasts the mean of its parts")
         if not isinstance(history, xr.Dataset):
             raise GridMismatchError(
                 f"{self.name} takes a Dataset of index series; found a {type(history).__name__}. "

@@ -40,7 +40,7 @@ import xarray as xr
 
 from ..errors import ConfigError, MissingDataError
 from .indices import IndexSet, waves_of_year
-from .training import Floats, check_whole
+from .training import Floats, check_whole, refuse_members
 
 __all__ = ["LaggedRegression"]
 
@@ -167,12 +167,7 @@ class LaggedRegression:
         MissingDataError, TimeAxisError
             A start misses a value or a month that a lag needs.
         """
-        if members is not None:
-            raise ConfigError(
-                f"{self.name} forecasts one value and knows no spread; found members={members!r}. "
-                "Dress it with its errors: Dressed.fit(lambda years: LaggedRegression.fit(years, "
-                "horizon=12), train)."
-            )
+        refuse_members(members, self.name, "forecasts one value and knows no spread")
         starts = self.indices.starts(history, init)
         past = np.concatenate([one.anomalies(self.history) for one in starts.values()], axis=2)
         lagged = past[:, [self.history - 1 - lag for lag in self.lags]]

@@ -33,7 +33,15 @@ from ..errors import (
 )
 from ..units import convert_array, is_difference
 
-__all__ = ["Starts", "Training", "check_members", "check_whole", "months_apart", "normal_draws"]
+__all__ = [
+    "Starts",
+    "Training",
+    "check_members",
+    "check_whole",
+    "months_apart",
+    "normal_draws",
+    "refuse_members",
+]
 
 Floats = npt.NDArray[np.float64]
 
@@ -316,6 +324,33 @@ def check_members(members: int | None) -> None:
     """
     if members is not None and (members != int(members) or members < 1):
         raise LeadError(f"A forecast has at least 1 of its members; got {members!r}.")
+
+
+def refuse_members(members: int | None, name: str, why: str) -> None:
+    """Refuse members of a forecaster that has a mean alone.
+
+    Parameters
+    ----------
+    members : int or None
+    name : str
+        Of the forecaster.
+    why : str
+        It has none.
+
+    Raises
+    ------
+    ConfigError
+        If members are asked for; names the way to have some.
+
+    Examples
+    --------
+    >>> refuse_members(None, "mean of oscillators", "forecasts a mean")
+    """
+    if members is not None:
+        raise ConfigError(
+            f"{name} {why}; found members={members!r}. Dress it with the errors of its "
+            "cross-validation: Dressed.fit(make, train), where make(years) fits one like it."
+        )
 
 
 def months_apart(months: npt.NDArray[np.int64], month: int) -> npt.NDArray[np.int64]:
