@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import re
 import sys
 from pathlib import Path
@@ -17,17 +16,11 @@ from xearth.verification.scores.indices import nino_index
 
 ROOT = Path(__file__).parents[2]
 CARDS = ROOT / "docs" / "models"
+sys.path.insert(0, str(ROOT / "ci"))
+
+from enso_cards import words  # noqa: E402
+
 pytestmark = pytest.mark.skipif(not CARDS.is_dir(), reason="the documentation is not here")
-
-
-@pytest.fixture(scope="module")
-def script():
-    spec = importlib.util.spec_from_file_location("enso_card", ROOT / "ci" / "enso_card.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["enso_card"] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["enso_card"]
 
 
 @pytest.mark.parametrize("name", shipped())
@@ -35,7 +28,7 @@ def test_the_card_was_made_of_the_file_that_ships(name):
     card = (CARDS / f"{name}.rst").read_text(encoding="utf-8")
     (stated,) = re.findall(r"sha256\s+``(\w+)``", card)
     found = hashlib.sha256((ARTIFACTS / f"{name}.safetensors").read_bytes()).hexdigest()
-    assert found.startswith(stated), "run: python ci/enso_card.py"
+    assert found.startswith(stated), "run: ci/enso"
 
 
 def test_the_shipped_file_forecasts_what_its_card_says():
@@ -51,18 +44,18 @@ def test_figures_and_pages_stay_small():
     assert sum(path.stat().st_size for path in CARDS.glob("*.png")) < 300_000
 
 
-def test_headings_of_a_fragment_go_below_a_section(script):
+def test_headings_of_a_fragment_go_below_a_section():
     text = ".. written by a script\n\nTables\n======\n\nOne\n---\n\nwords\n\n- a\n- b\n"
-    assert script.demoted(text).splitlines()[:5] == ["Tables", "~~~~~~", "", "One", "^^^"]
-    assert script.demoted("plain\n\n.. list-table::\n\n   * - a\n") == (
+    assert words.demoted(text).splitlines()[:5] == ["Tables", "~~~~~~", "", "One", "^^^"]
+    assert words.demoted("plain\n\n.. list-table::\n\n   * - a\n") == (
         "plain\n\n.. list-table::\n\n   * - a"
     )
 
 
-def test_leads_and_intervals_in_words(script):
-    assert script.leads_in_words([2, 3, 4], [2, 3, 4]) == "every lead 2-4"
-    assert script.leads_in_words([2, 4], [2, 3, 4]) == "the leads 2 and 4"
-    assert script.leads_in_words([3], [2, 3, 4]) == "lead 3"
-    assert script.leads_in_words([], [2, 3, 4]) == "none of the leads 2-4"
-    assert script.interval(-0.001, -0.2, 0.1, "+") == "+0.00 [-0.20, +0.10]"
-    assert script.interval(np.nan, 0, 0) == "-"
+def test_leads_and_intervals_in_words():
+    assert words.leads_in_words([2, 3, 4], [2, 3, 4]) == "every lead 2-4"
+    assert words.leads_in_words([2, 4], [2, 3, 4]) == "the leads 2 and 4"
+    assert words.leads_in_words([3], [2, 3, 4]) == "lead 3"
+    assert words.leads_in_words([], [2, 3, 4]) == "none of the leads 2-4"
+    assert words.interval(-0.001, -0.2, 0.1, "+") == "+0.00 [-0.20, +0.10]"
+    assert words.interval(np.nan, 0, 0) == "-"

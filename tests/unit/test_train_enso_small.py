@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import xarray as xr
 
 from xearth.data.sources import samples
 from xearth.errors import XearthWarning
@@ -124,3 +125,19 @@ def test_it_is_better_than_inverse_models_where_it_was_not_trained(shipped):
     for other in ("LIM", "CS-LIM"):
         assert (errors["enso-small"] < errors[other]).all()
         assert (correlations["enso-small"] > correlations[other]).all()
+
+
+def test_coverage_is_told_by_lead():
+    def scores(low):
+        names = ("interval_coverage_lower", "interval_coverage", "interval_coverage_upper")
+        rows = zip(names, ([low, 0.8, 0.8], [0.95, 0.9, 0.88], [0.97, 0.95, 0.93]), strict=True)
+        found = {name: (("level", "lead"), [values]) for name, values in rows}
+        found |= {f"pooled_interval_coverage{end}": ("level", [v]) for end, v in _POOLED.items()}
+        return xr.Dataset(found, {"lead": [1, 2, 3]})
+
+    assert "0.900 (0.850 to 0.950)" in training.coverage_told("months", scores(0.85))
+    assert "holds 0.90 at every lead 1-3" in training.coverage_told("months", scores(0.85))
+    assert "does NOT hold 0.90 at lead 1." in training.coverage_told("months", scores(0.92))
+
+
+_POOLED = {"": 0.9, "_lower": 0.85, "_upper": 0.95}
