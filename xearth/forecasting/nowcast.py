@@ -44,7 +44,48 @@ __all__ = ["KIND", "NowcastForecaster"]
 
 KIND = "NowcastForecaster"
 FORMAT = 1
+#: Log of the probability of rain below which a cell stays dry in all members.
+_NEVER = -7.0
 _KEPT = ("standard_name", "units", "grid_mapping", "cell_methods", "zr_a", "zr_b", "no_echo")
+
+
+@dataclass(frozen=True, eq=False)
+class _Drawer:
+    """Distributions of the cells that may have rain, and where their noise is read.
+
+    Parameters
+    ----------
+    shape : (int, int, int)
+        Leads, rows, columns.
+    cells : array of int (K,)
+        Among all leads, rows and columns.
+    places : array of int (K,)
+        In the fields of noise, which repeat beyond the grid.
+    rain : RainLaw (K,)
+    """
+
+    shape: tuple[int, int, int]
+    cells: np.ndarray
+    places: np.ndarray
+    rain: RainLaw
+
+    @classmethod
+    def of(cls, rain: RainLaw, at: np.ndarray) -> _Drawer:
+        """Return what members are drawn from, for rain (L, H, W) that was at (L, H, W, 2)."""
+        L, H, W = shape = tuple(rain.wet.shape)
+        cells = np.flatnonzero(rain.wet.numpy() > _NEVER)
+        rows, columns = np.rint(at.reshape(-1, 2)[cells]).astype(np.int64).T
+        places = cells // (H * W) * (H * W) + (rows % H) * W + columns % W
+        return cls(shape, cells, places, type(rain)(*(part.flatten()[cells] for part in rain)))
+
+    def draw(self, fields: np.ndarray) -> np.ndarray:
+        """Return the rain (L, H, W) of Gaussian fields (L, H, W)."""
+        import torch
+
+        z = torch.from_numpy(fields.reshape(-1)[self.places])
+        out = np.zeros(np.prod(self.shape), dtype=np.float32)
+        out[self.cells] = self.rain.quantile(-torch.special.log_ndtr(-z)).numpy()
+        return out.reshape(self.shape)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -217,30 +258,14 @@ class NowcastForecaster:
         rain, at = self._laws(frames, i)
         if members is None:
             return frames.hide(frames.fine(rain.mean().numpy()), i)
-        drawn = np.stack(
-            [
-                self._member(rain, at, frames, (seed, int(frames.keys[i]), k))
-                for k in range(members)
-            ],
-            axis=1,
-        )
-        return frames.hide(drawn, i)
-
-    def _member(
-        self, rain: RainLaw, at: np.ndarray, frames: Frames, key: tuple[int, int, int]
-    ) -> np.ndarray:
-        """Return one member (L, H, W) of the distributions."""
-        import torch
-
+        drawer = _Drawer.of(rain, at)
         L, H, W = rain.wet.shape
-        rng = np.random.default_rng([abs(part) for part in key])
-        fields = self.noise.fields((H, W), frames.facts, L, rng)
-        rows, columns = np.moveaxis(np.rint(at).astype(np.int64), -1, 0)
-        # the fields repeat beyond the grid
-        places = (rows % H) * W + columns % W
-        z = np.take_along_axis(fields.reshape(L, -1), places.reshape(L, -1), axis=1)
-        e = -torch.special.log_ndtr(-torch.from_numpy(z).reshape(L, H, W))
-        return frames.fine(rain.quantile(e).numpy())
+        out = np.zeros((L, members, *frames.grid.shape), dtype=np.float32)
+        for k in range(members):
+            rng = np.random.default_rng([abs(seed), int(frames.keys[i]), k])
+            fields = self.noise.fields((H, W), frames.facts, L, rng)
+            out[:, k] = frames.fine(drawer.draw(fields))
+        return frames.hide(out, i)
 
     def _label(self, made: np.ndarray, frames: Frames, members: int | None) -> xr.DataArray:
         """Return rain rates in mm/h (I, L[, M], H, W) as a forecast in the units of the history."""

@@ -56,8 +56,9 @@ KNEE = 0.1
 FOLLOWED, BORDER = 4, 64
 #: Halvings of the grid, and number of features of a cell.
 LEVELS, FEATURES = 5, 59
-#: Cells within which there must be rain for rain to come, and what is said where there is none.
-FAR, NEVER = 40, -12.0
+#: Cells within which there must be rain for rain to come (to twice that), and what is said where
+#: there is none.
+FAR, NEVER = 32, -12.0
 CHUNK = 8192  # cells that a processor's cache holds
 
 
@@ -352,14 +353,20 @@ def predict(
     told = x.new_tensor(facts)
     minutes = facts[1] * torch.arange(1, L + 1, dtype=x.dtype, device=x.device)
     # where it is dry far and wide it stays so, and nothing is computed
-    wet = (functional.avg_pool2d(moved.z[:, -1:], 2 * FAR + 1, 1, FAR)[:, 0] > 0) | ~moved.known[
-        :, -1
-    ]
+    wet = _wide(moved.z[:, -1]) | ~moved.known[:, -1]
     flat = x.new_tensor([NEVER, 0.0, 0.0]).expand(*wet.shape, L, 3).clone()
     flat[wet] = torch.cat([net(some[:, None], told, minutes) for some in x[wet].split(CHUNK)])
     raw = flat.movedim(3, 1)
     at = (_places(size, raw) - moved.back)[:, :, P : size[0] - P, P : size[1] - P]
     return sample(raw.flatten(0, 1), at.flatten(0, 1)).unflatten(0, (N, L)), at
+
+
+def _wide(z: Tensor) -> Tensor:
+    """Tell whether there is rain in the block of a cell (N, H, W), or in one next to it."""
+    H, W = z.shape[-2:]
+    blocks = functional.max_pool2d(functional.pad(z[:, None], (0, -W % FAR, 0, -H % FAR)), FAR)
+    around = functional.max_pool2d(blocks, 3, stride=1, padding=1)
+    return functional.interpolate(around, scale_factor=FAR, mode="nearest")[:, 0, :H, :W] > 0
 
 
 def forward_places(moved: Lagrangian) -> Tensor:
