@@ -18,8 +18,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from ..cf.discover import discover
 from ..cf.packing import decoded
-from ..errors import DataTypeError, UnitsError
+from ..cf.timeaxis import TimeAxis
+from ..errors import DataTypeError, TimeAxisError, UnitsError
 from ..units import compatible, convert_array, parse
 
 __all__ = ["kind_of", "rain_rate", "reflectivity"]
@@ -28,6 +30,7 @@ __all__ = ["kind_of", "rain_rate", "reflectivity"]
 NO_ECHO = -32.0
 
 _RATE, _FLUX, _DBZ = "mm h-1", "kg m-2 s-1", "dBZ"
+_AMOUNTS = ("mm", "kg m-2")
 _RATE_NAMES = {
     "standard_name": "rainfall_rate",
     "long_name": "rain rate from radar reflectivity",
@@ -41,12 +44,19 @@ _DBZ_NAMES = {
 
 
 def kind_of(da: xr.DataArray) -> str | None:
-    """Tell "rate", "reflectivity" or neither (None) from units and names.
+    """Tell "rate", "amount", "reflectivity" or none of them (None) from units and names.
+
+    A length per time is rain if a name says so, or if it is given in mm and no standard name says
+    otherwise. An amount is what fell between two frames.
 
     Examples
     --------
-    >>> kind_of(xr.DataArray(0.0, name="rain", attrs={"units": "mm h-1"}))
+    >>> kind_of(xr.DataArray(0.0, name="rain", attrs={"units": "m s-1"}))
     'rate'
+    >>> kind_of(xr.DataArray(0.0, name="RR", attrs={"units": "mm/h"}))
+    'rate'
+    >>> kind_of(xr.DataArray(0.0, name="RR", attrs={"units": "mm", "long_name": "precipitation"}))
+    'amount'
     """
     units = str(da.attrs.get("units", ""))
     try:
@@ -56,8 +66,15 @@ def kind_of(da: xr.DataArray) -> str | None:
     if compatible(units, _DBZ):
         return "reflectivity"
     words = " ".join(str(da.attrs.get(key, "")) for key in ("standard_name", "long_name"))
-    wet = re.search(r"rain|precip", f"{words} {da.name}", re.IGNORECASE)
-    return "rate" if wet and (compatible(units, _RATE) or compatible(units, _FLUX)) else None
+    wet = re.search(r"rain|precip(?!itable)", f"{words} {da.name}", re.IGNORECASE)
+    if compatible(units, _RATE):
+        plain = "standard_name" not in da.attrs and units.strip().lower().startswith("mm")
+        return "rate" if wet or plain else None
+    if not wet:
+        return None
+    if compatible(units, _FLUX):
+        return "rate"
+    return "amount" if any(compatible(units, amount) for amount in _AMOUNTS) else None
 
 
 def rain_rate(
@@ -73,7 +90,8 @@ def rain_rate(
     ----------
     dbz : DataArray
         In dBZ; packed integers are unpacked, lazy data stay lazy. A rain rate is only brought to
-        mm h-1, so that archives of both kinds can be treated alike.
+        mm h-1, and an amount of rain in each frame (mm, kg m-2) is divided by the time between
+        frames, so that archives of all kinds can be treated alike.
     a, b : float, optional
         Coefficients of :math:`Z = a R^b`; by default attributes ``zr_a`` and ``zr_b``.
     no_echo : float, optional
@@ -88,8 +106,10 @@ def rain_rate(
     Raises
     ------
     UnitsError
-        ``dbz`` is neither in dBZ nor a rain rate, no coefficients are stated, or some are given
-        for a rain rate.
+        ``dbz`` is neither in dBZ nor a rain rate nor an amount, no coefficients are stated, or
+        some are given for a rain rate.
+    TimeAxisError
+        Amounts without frames at an even step of a fixed length.
 
     Examples
     --------
@@ -100,6 +120,8 @@ def rain_rate(
     field = _field(dbz, "reflectivity", _DBZ)
     if kind_of(field) == "rate" and (a, b, no_echo) == (None, None, None):
         return convert_array(field, _RATE)
+    if kind_of(field) == "amount" and (a, b, no_echo) == (None, None, None):
+        return _per_hour(field)
     if kind_of(field) != "reflectivity":
         raise UnitsError(
             f"{field.name!r}: expected a reflectivity in dBZ, found {field.attrs['units']!r}. A "
@@ -170,6 +192,27 @@ def reflectivity(
     dbz: xr.DataArray = level.where((field > lowest) | field.isnull(), nothing).astype(field.dtype)
     dbz.attrs = {**_kept(field, a, b), **_DBZ_NAMES, "no_echo": nothing}
     return dbz.rename("reflectivity")
+
+
+def _per_hour(amount: xr.DataArray) -> xr.DataArray:
+    """Return the mean rate between frames, of amounts since the frame before."""
+    name = discover(amount, require=("time",)).time
+    step = TimeAxis.from_array(amount[name]).step
+    if step is None or step.seconds is None:
+        raise TimeAxisError(
+            f"{amount.name!r}: an amount in {amount.attrs['units']!r} becomes a rate by the time "
+            f"between frames; expected two frames or more at an even step, found "
+            f"{amount.sizes.get(name, 1)} at {step}. Divide by the hours yourself, and set "
+            "attrs['units'] to 'mm h-1'."
+        )
+    unit = next(unit for unit in _AMOUNTS if compatible(str(amount.attrs["units"]), unit))
+    rate = convert_array(amount, unit) * np.asarray(3600.0 / step.seconds, amount.dtype)
+    dropped = ("valid_min", "valid_max", "valid_range", "actual_range")
+    kept = {key: value for key, value in amount.attrs.items() if key not in dropped}
+    said = f"{kept.get('comment', '')} Amounts of {step} as mean rates.".strip()
+    names = {"standard_name": "rainfall_rate", "long_name": "rain rate", "units": f"{unit} h-1"}
+    rate.attrs = {**kept, **names, "cell_methods": f"{name}: mean", "comment": said}
+    return convert_array(rate.rename("rainfall_rate"), _RATE)
 
 
 def _field(da: xr.DataArray, what: str, unit: str) -> xr.DataArray:

@@ -188,7 +188,7 @@ def scale_of(field: xr.DataArray, asked: Any = None) -> Scale:
             "scale=xearth.plotting.RAIN_RATE."
         )
     kind = kind_of(field)
-    if kind is not None:
+    if kind in ("rate", "reflectivity"):
         return RAIN_RATE if kind == "rate" else REFLECTIVITY
     units = str(field.attrs.get("units", ""))
     words = f"{field.attrs.get('long_name', '')} {field.name}".lower()
@@ -199,6 +199,7 @@ def scale_of(field: xr.DataArray, asked: Any = None) -> Scale:
             return VIL
     raise ConfigError(
         f"{field.name!r} with units {units!r} is neither a rain rate, a reflectivity nor "
-        "vertically integrated liquid, by its names and units. Say how to draw it: "
+        "vertically integrated liquid, by its names and units. An amount of rain becomes a rate "
+        "with xearth.rain_rate(field). Else say how to draw it: "
         "scale=xearth.plotting.Scale('mine', units, boundaries, colors)."
     )

@@ -24,7 +24,7 @@ from xearth.errors import (
     UnitsError,
     UnitsWarning,
 )
-from xearth.fields.rain import rain_rate, reflectivity
+from xearth.fields.rain import kind_of, rain_rate, reflectivity
 
 FINLAND = {"comment": "rain rate: Z = 223 R^1.53 (zr_a, zr_b of the file header)"}
 
@@ -195,6 +195,75 @@ def test_units_and_coefficients_that_are_not_stated_are_asked_for():
         reflectivity(dbz, a=200, b=1.6)
     with pytest.raises(DataTypeError, match="as a DataArray with units"):
         rain_rate(np.zeros(3))
+
+
+def fallen(unit, **attrs) -> xr.Dataset:
+    """What fell in the 5 minutes before each frame, in `unit`."""
+    ds = archive()
+    ds.rainfall_rate.attrs = {
+        **{k: v for k, v in ds.rainfall_rate.attrs.items() if k != "standard_name"},
+        "units": unit, "scale_factor": 0.01 / 12, "long_name": "rain amount", **attrs,
+    }  # fmt: skip
+    return ds
+
+
+@pytest.mark.parametrize("unit", ["mm", "kg m-2", "cm"])
+@pytest.mark.parametrize("chunks", [None, {"time": 4}])
+def test_amounts_in_each_frame_become_rates(tmp_path, unit, chunks):
+    scale = {"scale_factor": 0.001 / 12} if unit == "cm" else {}
+    made = radar.open(write(fallen(unit, **scale), tmp_path / "mm.nc"), chunks=chunks)
+    rate = radar.open(write(archive(), tmp_path / "rate.nc"))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        found = rain_rate(made)
+    assert [w.category for w in said] == ([UnitsWarning] if unit == "kg m-2" else [])
+    np.testing.assert_allclose(found, rate, rtol=1e-5)
+    assert (found.chunks is None) == (chunks is None)
+    assert (found.units, found.cell_methods) == ("mm h-1", "time: mean")
+    assert "Amounts of 5 minutes as mean rates" in found.comment
+    xr.testing.assert_identical(found.time, made.time)
+
+
+def test_an_amount_without_its_interval_is_refused(tmp_path):
+    amount = radar.open(write(fallen("mm"), tmp_path / "mm.nc"))
+    with pytest.raises(TimeAxisError, match=r"'mm' becomes a rate .* found 1 at None"):
+        rain_rate(amount[:1])
+    with pytest.raises(UnitsError, match="found 'mm'"):
+        rain_rate(amount, a=200, b=1.6)
+    with pytest.raises(UnitsError, match="found 'mm'"):
+        reflectivity(amount, a=200, b=1.6)
+
+
+def test_a_rate_in_mm_needs_no_other_name(tmp_path):
+    ds = archive().rename(rainfall_rate="RR")
+    del ds.RR.attrs["standard_name"]
+    ds.RR.attrs["units"] = "mm/h"
+    rain = radar.open(write(ds, tmp_path / "rr.nc"))
+    assert rain_rate(rain).units == "mm h-1"
+    ds.RR.attrs["standard_name"] = "lwe_water_evaporation_rate"
+    with pytest.raises(SourceError, match="one rain rate, amount or reflectivity"):
+        radar.open(write(ds, tmp_path / "evaporation.nc"))
+    water = xr.DataArray(0.0, name="precipitable_water", attrs={"units": "kg m-2"})
+    assert kind_of(water) is None
+
+
+def test_a_single_level_is_a_label_of_the_frames(tmp_path):
+    rain = radar.open(write(archive().expand_dims(height=[1500.0]), tmp_path / "level.nc"))
+    assert rain.dims == ("time", "y", "x")
+    assert rain.height.item() == 1500
+
+
+def test_codes_of_missing_data_that_are_not_declared_are_named(tmp_path):
+    rain = radar.open(write(archive(), tmp_path / "rain.nc")).load()
+    rain[2, 3, 4:6] = -9999.0
+    with pytest.raises(MissingDataError, match=r"found -9999 in 2 cells .* 2016-09-28T14:10"):
+        check(rain)
+    assert check(rain.where(rain >= 0)) is not None
+    level = radar.open(write(archive(name="reflectivity", dtype="u1"), tmp_path / "z.nc")).load()
+    assert check(level) is level  # -32 dBZ is no echo
+    level[1, 0, 0] = -999.0
+    with pytest.raises(MissingDataError, match=r"values from -100 dBZ on, found -999 in 1 cells"):
+        check(level)
 
 
 def test_an_odd_interval_is_named(tmp_path):

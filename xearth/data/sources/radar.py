@@ -37,6 +37,8 @@ _CARRIED = ("title", "institution", "source", "license", "references")
 _LAW = re.compile(r"Z\s*=\s*([\d.]+)\s*\*?\s*R\s*(?:\^|\*\*)\s*\(?([\d.]+?)\)?(?=[^\d.]|\.?$|\.\D)")
 _NOTHING = re.compile(r"(-?\d+(?:\.\d+)?) dBZ means no echo")
 _SHOWN = 3
+#: dBZ, below what any service writes for no echo.
+LOWEST = -100.0
 
 
 def open(
@@ -60,7 +62,8 @@ def open(
     -------
     DataArray (time, y, x)
         With lat, lon and the grid mapping of the file, and its title and terms among the
-        attributes; ``zr_a`` and ``zr_b`` where the file states its Z-R relation.
+        attributes; ``zr_a`` and ``zr_b`` where the file states its Z-R relation. Amounts of rain
+        in each frame stay amounts: :func:`~xearth.fields.rain.rain_rate` makes rates of them.
 
     Warns
     -----
@@ -89,6 +92,8 @@ def open(
     ds = _dataset(Path(path), packed=packed)
     da = ds[_choose(ds, str(path), variable)]
     axes = discover(da)
+    # a height of its own, say: a label of the frames, not a dimension
+    da = da.squeeze([dim for dim in axes.other_dims(da) if da.sizes[dim] == 1])
     if da.ndim != 3:
         extra = [d for d in da.dims if d not in (axes.time, axes.y, axes.x)]
         raise AxisError(
@@ -124,14 +129,15 @@ def _choose(ds: xr.Dataset, path: str, variable: str | None) -> str:
     found = [name for name, kind in names.items() if kind]
     if variable is not None and variable in names and variable not in found:
         raise SourceError(
-            f"{variable!r} of {path}: expected a rain rate or a reflectivity, found the units "
-            f"{ds[variable].attrs.get('units')!r}. An accumulation becomes a rate by division by "
-            "its interval; set attrs['units'] to 'mm h-1' or 'dBZ' if they are wrong."
+            f"{variable!r} of {path}: expected a rain rate, an amount of rain or a reflectivity, "
+            f"found the units {ds[variable].attrs.get('units')!r} and no name that says rain. Set "
+            "attrs['units'] to 'mm h-1' or 'dBZ' if they are wrong; of an amount in mm, set "
+            "attrs['long_name'] to 'rain amount'."
         )
     if variable is not None and variable in found:
         return variable
     if variable is not None or len(found) != 1:
-        wanted = "one rain rate or reflectivity" if variable is None else repr(variable)
+        wanted = "one rain rate, amount or reflectivity" if variable is None else repr(variable)
         raise SourceError(
             f"{path}: expected {wanted}, found {found or list(names)}. Name the variable, for "
             f"example variable={(found or list(names) or ['rain'])[0]!r}; a rain rate is in "
@@ -221,7 +227,8 @@ def check(da: xr.DataArray) -> xr.DataArray:
     TimeAxisError
         Frames are missing between others; they are named.
     MissingDataError
-        Frames have no value at all; they are named.
+        Frames have no value at all; they are named. Or rain below zero, or reflectivities below
+        -100 dBZ: codes of missing data that the file does not declare.
 
     Examples
     --------
@@ -241,11 +248,20 @@ def check(da: xr.DataArray) -> xr.DataArray:
             "Begin after them, or interpolate single ones with "
             "xearth.data.sources.radar.fill_gaps(da)."
         )
-    empty = [
-        stamp
-        for i, stamp in enumerate(axis.values)
-        if not bool(decoded(da.isel({axes.time: i})).notnull().any())
-    ]
+    lowest = LOWEST if kind_of(da) == "reflectivity" else 0.0
+    empty = []
+    for i, stamp in enumerate(axis.values):
+        frame = decoded(da.isel({axes.time: i}))
+        least = float(frame.min())
+        if least < lowest:
+            raise MissingDataError(
+                f"{da.name!r}: expected values from {lowest:g} {da.attrs.get('units', '')} on, "
+                f"found {least:g} in {int((frame < lowest).sum())} cells of the frame {stamp}. A "
+                "code of missing data is declared as attrs['_FillValue'] in the file, or taken "
+                f"out with da.where(da >= {lowest:g})."
+            )
+        if np.isnan(least):
+            empty.append(stamp)
     if empty:
         raise MissingDataError(
             f"{da.name!r}: {len(empty)} of {len(axis)} frames have no value at all: "
