@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -126,3 +128,19 @@ def test_published_start_of_the_weights():
         assert conv.weight.std().item() == pytest.approx((2 / fan_out) ** 0.5, rel=0.05)
     assert net.decoder[0].conv.weight.std().item() == pytest.approx(0.02, rel=0.05)
     assert torch.all(block.scale1 == 0.01)
+
+
+@pytest.mark.parametrize(
+    ("make", "frames", "parameters", "gmac"),
+    [(SimVPConfig.sevir, 13, 10.544, 38.8), (SimVPConfig.icar_enso, 12, 12.758, 3.93)],
+)
+def test_costs_with_as_many_frames_out_as_in_are_those_of_published_code(
+    make, frames, parameters, gmac
+):
+    """Published code forecasts as many frames as it reads; here a frame less costs less."""
+    ours = make()
+    theirs = dataclasses.replace(ours, target_shape=(frames, *ours.target_shape[1:]))
+    cost = theirs.describe().total
+    assert cost.parameters / 1e6 == pytest.approx(parameters, abs=5e-4)
+    assert cost.macs / 1e9 == pytest.approx(gmac, rel=1e-3)
+    assert (ours.describe().total.macs < cost.macs) == (ours.target_shape[0] < frames)
