@@ -15,9 +15,10 @@ a place. (Large structures live longer than small ones: the cascade of Seed, 200
 
 **Network.** The same for each cell: layers :math:`U` of the features :math:`x`, then
 
-.. math:: (p, \lambda, \kappa)_\tau = W \, \phi\big(a(\tau) \odot U(x) + b(\tau)\big)
+.. math:: (p, \lambda, \kappa)_\tau = C(\tau) x
+          + W \, \phi\big(a(\tau) \odot U(x) + b(\tau)\big)
 
-with :math:`a, b` from lead, time step and width of the cells. The numbers are those of
+with :math:`C, a, b` from lead, time step and width of the cells. The numbers are those of
 :mod:`~xearth.models.nowcast_law`.
 
 Source: Seed, A. W. (2003): A dynamic and spatial scaling approach to advection forecasting.
@@ -143,8 +144,11 @@ class NowcastNet(nn.Module):
         self.first = nn.Linear(FEATURES, width)
         self.second = nn.Linear(width, width)
         self.third = nn.Linear(width, config.hidden)
-        self.lead = nn.Sequential(nn.Linear(7, 48), nn.GELU(), nn.Linear(48, 2 * config.hidden))
+        told = 2 * config.hidden + 3 * FEATURES
+        self.lead = nn.Sequential(nn.Linear(7, 48), nn.GELU(), nn.Linear(48, told))
         self.last = nn.Linear(config.hidden, 3)
+        for weights in (self.lead[2].weight, self.lead[2].bias):
+            nn.init.zeros_(weights[2 * config.hidden :])
 
     def forward(self, x: Tensor, facts: Tensor, minutes: Tensor) -> Tensor:
         """Return the numbers of the distributions, not yet bounded.
@@ -162,11 +166,14 @@ class NowcastNet(nn.Module):
         -------
         Tensor (..., L, 3) or (..., 3)
         """
-        f = functional.silu(self.first((x - self.center) / self.scale))
+        x = (x - self.center) / self.scale
+        f = functional.silu(self.first(x))
         f = self.third(f + functional.silu(self.second(f)))
-        a, b = self.lead(_told(facts, minutes)).chunk(2, dim=-1)
+        hidden = self.config.hidden
+        a, b, c = self.lead(_told(facts, minutes)).split([hidden, hidden, 3 * FEATURES], dim=-1)
+        straight = torch.einsum("...f,...fk->...k", x, c.unflatten(-1, (FEATURES, 3)))
         raw: Tensor = self.last(functional.relu(torch.addcmul(b, f, 1 + a)))
-        return raw
+        return raw + straight
 
 
 def _told(facts: Tensor, minutes: Tensor) -> Tensor:
