@@ -35,6 +35,7 @@ __all__ = ["hindcast"]
 
 BLOCK_BYTES = 128 * 2**20  # of one block, unless a single start is larger
 BLOCK_STARTS = 16
+SERIES_STARTS = 512  # of index series: many starts cost their forecasters little more than one
 _TRAINED_BASE = "mean of the training period "  # as reference forecasters say it
 
 
@@ -72,7 +73,8 @@ def hindcast(
         Of the ensemble. Member k of a start is the same for any number of members, any
         ``starts_per_block`` and whatever other starts there are.
     starts_per_block : int, optional
-        Starts of one Dask block; by default 16, or as many as fit into 128 MiB.
+        Starts of one Dask block; by default 16 (of index series 512), or as many as fit into
+        128 MiB.
 
     Returns
     -------
@@ -217,8 +219,11 @@ def _variables(made: Any) -> tuple[xr.DataArray, ...]:
 
 def _starts_that_fit(first: Any) -> int:
     """Return how many starts make a block."""
-    one = sum(variable.nbytes for variable in _variables(first))
-    return int(np.clip(BLOCK_BYTES // max(one, 1), 1, BLOCK_STARTS))
+    variables = _variables(first)
+    one = sum(variable.nbytes for variable in variables)
+    series = all(set(variable.dims) <= {"init", "lead", "member"} for variable in variables)
+    most = SERIES_STARTS if series else BLOCK_STARTS
+    return int(np.clip(BLOCK_BYTES // max(one, 1), 1, most))
 
 
 def _seen(forecaster: Any, attrs: dict[str, Any]) -> Provenance:

@@ -176,3 +176,9 @@ def test_lazy_hindcasts_are_the_forecasts(indices):
         lazy.compute().Nino34, xearth.forecast(indices, "enso-multi", init=given, members=3).Nino34
     )
     assert lazy.Nino34.attrs["xearth_validation_period"] == "2002-01/2012-12"
+
+
+def test_a_hindcast_of_series_is_one_block(indices):
+    """A start costs hardly more than none: blocks of a few would take ten times as long."""
+    lazy = xearth.hindcast(indices, "enso-multi", init=slice("1990", "2020"), members=2)
+    assert lazy.Nino34.chunks[0] == (372,)
