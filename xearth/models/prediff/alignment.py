@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from ..layers import to_frames
 from .config import AlignmentConfig
-from .layers import AttentionPool, group_norm
+from .layers import AttentionPool, group_norm, normalized
 from .trunk import Down, check_field, check_times, start_at_zero
 
 __all__ = ["Alignment"]
@@ -72,5 +72,5 @@ class Alignment(nn.Module):
         """
         check_field("z_t", z_t, self.config.input_shape)
         x = self.down(z_t, check_times(t, len(z_t))).levels[-1][:, -self.config.frames :]
-        cells = functional.silu(self.pool_norm(to_frames(x))).flatten(2).mT
+        cells = functional.silu(normalized(self.pool_norm, to_frames(x))).flatten(2).mT
         return self.pool(cells).unflatten(0, (len(z_t), -1))

@@ -29,6 +29,7 @@ from ...errors import GridMismatchError
 from ..layers import from_frames, to_frames
 from ..pieces import in_pieces
 from .config import AutoencoderConfig
+from .layers import normalized
 
 __all__ = ["Autoencoder"]
 
@@ -51,8 +52,8 @@ class _Residual(nn.Module):
         self.skip = None if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.conv_1(functional.silu(self.norm_1(x)))
-        h = self.conv_2(functional.silu(self.norm_2(h)))
+        h = self.conv_1(functional.silu(normalized(self.norm_1, x)))
+        h = self.conv_2(functional.silu(normalized(self.norm_2, h)))
         return h + (x if self.skip is None else self.skip(x))
 
 
@@ -65,7 +66,7 @@ class _Attention(nn.Module):
         self.q, self.k, self.v, self.out = (nn.Linear(channels, channels) for _ in range(4))
 
     def forward(self, x: Tensor) -> Tensor:
-        cells = self.norm(x).flatten(2).mT[:, None]
+        cells = normalized(self.norm, x).flatten(2).mT[:, None]
         read = functional.scaled_dot_product_attention(self.q(cells), self.k(cells), self.v(cells))
         return x + self.out(read[:, 0]).mT.reshape(x.shape)
 
@@ -120,7 +121,7 @@ class _Encoder(nn.Module):
         x = self.conv_in(x)
         for level in self.levels:
             x = level(x)
-        return self.conv_out(functional.silu(self.norm_out(self.middle(x))))
+        return self.conv_out(functional.silu(normalized(self.norm_out, self.middle(x))))
 
 
 class _Decoder(nn.Module):
@@ -140,7 +141,7 @@ class _Decoder(nn.Module):
         x = self.middle(self.conv_in(z))
         for level in self.levels:
             x = level(x)
-        return self.conv_out(functional.silu(self.norm_out(x)))
+        return self.conv_out(functional.silu(normalized(self.norm_out, x)))
 
 
 class Autoencoder(nn.Module):

@@ -20,7 +20,14 @@ from torch.nn import functional
 
 from ..dropout import dropout
 
-__all__ = ["AttentionPool", "TimeEmbedding", "TimeResidual", "group_norm", "sinusoids"]
+__all__ = [
+    "AttentionPool",
+    "TimeEmbedding",
+    "TimeResidual",
+    "group_norm",
+    "normalized",
+    "sinusoids",
+]
 
 
 def sinusoids(t: Tensor, width: int) -> Tensor:
@@ -85,6 +92,20 @@ def group_norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(channels if channels % 32 else 32, channels)
 
 
+def normalized(norm: nn.GroupNorm, x: Tensor) -> Tensor:
+    """Return norm(x), x (B, C, ...) with its channels last in memory or not.
+
+    Examples
+    --------
+    >>> normalized(group_norm(2), torch.ones(1, 2, 3, 3)).any().item()
+    False
+    """
+    if torch.is_grad_enabled() and not x.requires_grad:
+        # With channels last, torch 2.13 crashes on gradients of the norm's weights alone.
+        x = x.contiguous()
+    return norm(x)
+
+
 class TimeResidual(nn.Module):
     r"""Residual block of two 3 x 3 x 3 convolutions that reads diffusion time.
 
@@ -147,16 +168,16 @@ class TimeResidual(nn.Module):
     def forward(self, x: Tensor, time: Tensor | None = None) -> Tensor:
         """Transform x: (B, T, H, W, C), given what :meth:`read` returned."""
         x = x.permute(0, 4, 1, 2, 3)  # the same bytes: channels are last in memory
-        h = self.conv_1(functional.silu(self.norm_1(x)))
+        h = self.conv_1(functional.silu(normalized(self.norm_1, x)))
         if time is not None:
             time = time[..., None, None, None]
         if time is None:
-            h = self.norm_2(h)
+            h = normalized(self.norm_2, h)
         elif self.scale_shift:
             scale, shift = time.chunk(2, dim=1)
-            h = self.norm_2(h) * (1 + scale) + shift
+            h = normalized(self.norm_2, h) * (1 + scale) + shift
         else:
-            h = self.norm_2(h + time)
+            h = normalized(self.norm_2, h + time)
         h = self.conv_2(dropout(functional.silu(h), self.drop, self.training))
         h = h + (x if self.skip is None else self.skip(x))
         return h.permute(0, 2, 3, 4, 1)
