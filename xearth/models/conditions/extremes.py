@@ -137,7 +137,8 @@ class Quantile(_Ordered):
         at = (shares < self.q - _ROUNDING).sum(-1, keepdim=True).clamp(max=cells.shape[-1] - 1)
         # the last cell that has weight, where rounding keeps the sum of all below q
         at = torch.minimum(at, has.sum(-1)[None, :, None] - 1)
-        return ordered.gather(-1, at)[..., 0]
+        missing = (cells.isnan() & has).any(-1)
+        return torch.where(missing, torch.nan, ordered.gather(-1, at)[..., 0])
 
     def _moved(self, cells: Tensor, shares: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
         low, high = lower[:, None].to(cells), upper[:, None].to(cells)
@@ -206,7 +207,9 @@ class Exceedance(_Ordered):
         line = torch.where(line.double() < self.threshold, _above(line), line)
         over = (cells >= line) & has
         fraction = torch.where(over, shares, 0.0).sum(-1)
-        cells = _nearest_moved(cells, _above(line, -1), shares, over, fraction - upper)
+        # just below the threshold in float32 too, to which a float64 field may be rounded later
+        under = _above(line.float(), -1).to(cells)
+        cells = _nearest_moved(cells, under, shares, over, fraction - upper)
         return _nearest_moved(cells, line, shares, ~over & has, lower - fraction)
 
 
