@@ -16,7 +16,9 @@ from ..cf.writer import to_cf
 from ..data.windows import Window
 from ..errors import ConfigError, TimeAxisError
 from ..forecasting.fit import fit
+from ..forecasting.forecaster import NetworkForecaster
 from ..forecasting.io import load
+from ..forecasting.multi import MultiForecaster
 from ..forecasting.recipe import Recipe
 from .demo import run_demo
 from .files import apart, open_dataset, open_field, picture, with_suffix, writable
@@ -134,18 +136,44 @@ def forecast(arguments: argparse.Namespace) -> None:
     output = with_suffix(writable(arguments.output), (".nc", ".zarr"), "--output")
     drawn = None if arguments.plot is None else picture(arguments.plot)
     apart({"--output": output, "--plot": drawn}, [arguments.file, arguments.model])
-    field = open_field(arguments.file, arguments.variable)
     forecaster = load(arguments.model)
+    past = history_for(forecaster, arguments.file, arguments.variable)
+    if drawn is not None and isinstance(forecaster, MultiForecaster):
+        raise ConfigError(
+            f"--plot {drawn}: maps need a field, and {forecaster.name!r} forecasts index series. "
+            "Leave it out; xearth.plotting.plume(index, obs) draws one of them."
+        )
     result = forecaster.forecast(
-        field, init=arguments.init, members=arguments.members, seed=arguments.seed
+        past, init=arguments.init, members=arguments.members, seed=arguments.seed
     )
-    to_cf(result, output, title=f"Forecast of {result.name} by {forecaster.name}")
+    if isinstance(result, xr.Dataset) and len(result.data_vars) == 1:
+        (result,) = result.data_vars.values()
+    what = result.name if isinstance(result, xr.DataArray) else ", ".join(map(str, result))
+    to_cf(result, output, title=f"Forecast of {what} by {forecaster.name}")
     print(f"wrote {output}: {_sizes(result)}")
     if drawn is not None:
         from ..plotting.maps import maps
 
         maps(result, title=f"{forecaster.name}: mean of the members").savefig(drawn, dpi=150)
         print(f"wrote {drawn}")
+
+
+def history_for(
+    forecaster: NetworkForecaster | MultiForecaster, path: Path, variable: str | None
+) -> xr.DataArray | xr.Dataset:
+    """Return what of a file a forecaster reads: one variable, or all if it reads several.
+
+    Raises
+    ------
+    SourceError
+        As :func:`xearth.cli.files.open_field`.
+    """
+    several = isinstance(forecaster, MultiForecaster) or (
+        len(forecaster.normalizer.variables) > 1 or forecaster.indices is not None
+    )
+    if several and variable is None:
+        return open_dataset(path)
+    return open_field(path, variable)
 
 
 def between(field: xr.DataArray, first: str | None, last: str | None) -> xr.DataArray:

@@ -44,6 +44,8 @@ FILES = {
     "scores": "nowcast_csi.png",
     "movie": "nowcast.gif",
 }
+#: How the event is called among those of a training.
+EVENT = ("knmi", "20100826", "2010-08-26")
 #: Leads of 5 minutes.
 HORIZON = 12
 #: One start each half hour; the leads of all of them lie within the event.
@@ -90,11 +92,15 @@ class Entry:
         return self.forecaster.forecast(rain, init=init, members=self.members)
 
     @property
-    def learned_from(self) -> str:
-        """What the forecaster saw before the start, in words."""
+    def seen(self) -> str:
+        """What the forecaster saw before the start, and whether this event was part of it."""
         provenance: Mapping[str, Any] = getattr(self.forecaster, "provenance", {})
-        period = provenance.get("training_period")
-        return f"trained on {period}" if period else "not trained: it sees the frames up to a start"
+        told = provenance.get("trained_on") or provenance.get("training_period")
+        if not told:
+            return "not trained: it sees the frames up to a start"
+        if any(name in str(told).lower() for name in EVENT):
+            return f"trained on {told}: this event too, so its figures here flatter it"
+        return f"trained on {told}: it never saw this event"
 
 
 def run_nowcast(*, init: str, members: int, paths: Mapping[str, Path]) -> None:
@@ -146,7 +152,7 @@ def run_nowcast(*, init: str, members: int, paths: Mapping[str, Path]) -> None:
 
     headline("What they knew of this event")
     for name, one in taking_part.items():
-        print(_wrapped(f"{name}: {one.learned_from}", "- "))
+        print(_wrapped(f"{name}: {one.seen}", "- "))
     for message in dict.fromkeys(str(warning.message) for warning in said):
         print(_wrapped(f"the leak guard: {message}", "- "))
 
@@ -234,12 +240,12 @@ def differences(evidence: xr.Dataset, leads: Sequence[int]) -> str:
     ...     {"reference": ["persistence"], "lead": ("lead", [5], {"units": "minutes"})},
     ... )
     >>> print(differences(evidence, [5]))
-    less persistence            lead  difference            better?
-    MSE                            5  -0.10 [-0.25, -0.04]  yes (p = 0.010)
+    less persistence            lead  difference               better?
+    MSE                            5  -0.100 [-0.250, -0.040]  yes (p = 0.010)
     """
     lines = []
     for name in evidence["reference"].values:
-        lines.append(f"{f'less {name}':26}  lead  {'difference':20}  better?")
+        lines.append(f"{f'less {name}':26}  lead  {'difference':23}  better?")
         one = evidence.sel(reference=name)
         kinds = [_parts(one, f"_difference{end}") for end in ("", "_lower", "_upper", "_verdict")]
         for (label, middle), *rest in zip(*kinds, strict=True):
@@ -249,7 +255,7 @@ def differences(evidence: xr.Dataset, leads: Sequence[int]) -> str:
                 what = label if lead == leads[0] else ""
                 value, low, high = numbers
                 lines.append(
-                    f"{what:26}  {lead:>4}  {value:+.2f} [{low:+.2f}, {high:+.2f}]  {said}"
+                    f"{what:26}  {lead:>4}  {value:+.3f} [{low:+.3f}, {high:+.3f}]  {said}"
                 )
     return "\n".join(lines)
 

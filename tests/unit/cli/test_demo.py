@@ -96,6 +96,17 @@ def test_what_a_demo_cannot_do_is_one_line(argv, words, capsys, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_it_says_who_saw_the_event():
+    def seen(**provenance):
+        return nowcast.Entry(Noisy(provenance=provenance)).seen
+
+    assert "flatter" in seen(trained_on="fmi_20160928, knmi_20100826")
+    assert "flatter" in seen(training_period="2010-08-26T00:00/2010-08-26T04:00")
+    assert "never saw this event" in seen(trained_on="fmi_20160928, mch_20170131")
+    assert "not trained" in seen()
+    assert "not trained" in nowcast.Entry(xearth.Advection(horizon=2)).seen
+
+
 @pytest.mark.usefixtures("few")
 def test_a_nowcast_from_end_to_end(capsys, tmp_path, monkeypatch):
     """References and an ensemble: tables, what each knew, four files."""

@@ -180,3 +180,30 @@ def test_train_then_forecast_from_a_file(tmp_path, capsys):
     again = xearth.from_cf(output)
     assert np.isfinite(again["ssta"] if isinstance(again, xr.Dataset) else again).any()
     assert plot.stat().st_size > 5_000
+
+
+def test_forecast_from_index_series(tmp_path, capsys):
+    source = tmp_path / "indices.nc"
+    xearth.to_cf(xearth.samples.open("xro_indices").load(), source)
+    output = tmp_path / "fc.nc"
+    asked = (
+        "--model",
+        "enso-multi",
+        "--init",
+        "2015-05",
+        "--members",
+        "3",
+        "--output",
+        str(output),
+    )
+    status, out, err = run(capsys, "forecast", str(source), *asked)
+    assert status == 0, err
+    assert str(output) in out
+    written = xearth.from_cf(output)
+    made = xearth.forecast(
+        xearth.samples.open("xro_indices"), "enso-multi", init="2015-05", members=3
+    )
+    xr.testing.assert_allclose(written.Nino34.squeeze(), made.Nino34.squeeze())
+    status, _, err = run(capsys, "forecast", str(source), *asked, "--plot", str(tmp_path / "a.png"))
+    assert status == 2
+    assert "maps need a field" in err
