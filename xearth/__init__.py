@@ -61,6 +61,8 @@ if TYPE_CHECKING:
     from .models.config import EarthformerConfig
     from .models.earthformer import Earthformer
     from .models.heads import LowRankGaussian, Point
+    from .models.prediff.config import PreDiffConfig
+    from .models.prediff.model import PreDiff
     from .reference.advection import Advection
     from .reference.analog import Analog
     from .reference.climatology import Climatology
@@ -119,6 +121,8 @@ _HOMES = {
     "models.config": ("EarthformerConfig",),
     "models.earthformer": ("Earthformer",),
     "models.heads": ("LowRankGaussian", "Point"),
+    "models.prediff.config": ("PreDiffConfig",),
+    "models.prediff.model": ("PreDiff",),
     "reference.advection": ("Advection",),
     "reference.analog": ("Analog",),
     "reference.climatology": ("Climatology",),
@@ -192,6 +196,8 @@ __all__ = [
     "PersistentMask",
     "Point",
     "Points",
+    "PreDiff",
+    "PreDiffConfig",
     "Q",
     "RechargeOscillator",
     "Recipe",
