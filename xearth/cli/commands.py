@@ -28,6 +28,8 @@ from .nowcast import run_nowcast
 if TYPE_CHECKING:
     import argparse
 
+    from ..reference.protocol import Forecaster
+
 __all__ = ["DEMOS", "EPOCHS", "Demo", "demo", "forecast", "info", "train", "version"]
 
 
@@ -137,7 +139,7 @@ def forecast(arguments: argparse.Namespace) -> None:
     drawn = None if arguments.plot is None else picture(arguments.plot)
     apart({"--output": output, "--plot": drawn}, [arguments.file, arguments.model])
     forecaster = load(arguments.model)
-    past = history_for(forecaster, arguments.file, arguments.variable)
+    past: Any = history_for(forecaster, arguments.file, arguments.variable)
     if drawn is not None and isinstance(forecaster, MultiForecaster):
         raise ConfigError(
             f"--plot {drawn}: maps need a field, and {forecaster.name!r} forecasts index series. "
@@ -159,7 +161,7 @@ def forecast(arguments: argparse.Namespace) -> None:
 
 
 def history_for(
-    forecaster: NetworkForecaster | MultiForecaster, path: Path, variable: str | None
+    forecaster: Forecaster, path: Path, variable: str | None
 ) -> xr.DataArray | xr.Dataset:
     """Return what of a file a forecaster reads: one variable, or all if it reads several.
 
@@ -168,9 +170,9 @@ def history_for(
     SourceError
         As :func:`xearth.cli.files.open_field`.
     """
-    several = isinstance(forecaster, MultiForecaster) or (
-        len(forecaster.normalizer.variables) > 1 or forecaster.indices is not None
-    )
+    several = isinstance(forecaster, MultiForecaster)
+    if isinstance(forecaster, NetworkForecaster):
+        several = len(forecaster.normalizer.variables) > 1 or forecaster.indices is not None
     if several and variable is None:
         return open_dataset(path)
     return open_field(path, variable)
