@@ -50,7 +50,7 @@ It takes half a minute on two cores and writes {_files("enso")}.
 
 nowcast opens frames of the Dutch weather radars, forecasts the next hour with all that there is,
 from the last frame as it is to the trained model, and sets CSI, MSE, CRPS and spread side by side.
-It takes less than a minute and writes {_files("nowcast")}.
+It takes about a minute and writes {_files("nowcast")}.
 """
 
 INFO = """\

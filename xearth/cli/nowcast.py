@@ -314,7 +314,7 @@ def _spread(judged: Mapping[str, xr.DataArray], rain: xr.DataArray) -> str:
         if "member" not in field.dims:
             continue
         found = verify(field, rain, ["spread", "rmse", "spread_skill_ratio"])
-        lines.append(f"{f'{name}, lead (minutes)':28}" + "".join(f"{n:>7}" for n in PRINTED))
+        lines += [name, f"{'  lead (minutes)':28}" + "".join(f"{n:>7}" for n in PRINTED)]
         for score, text in (
             ("spread", "  spread (mm/h)"),
             ("rmse", "  error (mm/h)"),
