@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .constraints.areal import AreaFraction, AreaMean, AreaTotal
     from .constraints.audit import audit, audit_attrs
     from .constraints.blocks import BlockMeans, FrameMeans
+    from .constraints.bodies import EnergyConserved
     from .constraints.cells import AtPoints, EachCell, NonNegative
     from .constraints.constraint import All, Bound, Constraint
     from .constraints.extremes import AreaMaximum, AreaQuantile
@@ -90,6 +91,7 @@ _HOMES = {
     "constraints.areal": ("AreaFraction", "AreaMean", "AreaTotal"),
     "constraints.audit": ("audit", "audit_attrs"),
     "constraints.blocks": ("BlockMeans", "FrameMeans"),
+    "constraints.bodies": ("EnergyConserved",),
     "constraints.cells": ("AtPoints", "EachCell", "NonNegative"),
     "constraints.constraint": ("All", "Bound", "Constraint"),
     "constraints.extremes": ("AreaMaximum", "AreaQuantile"),
@@ -174,6 +176,7 @@ __all__ = [
     "EachCell",
     "Earthformer",
     "EarthformerConfig",
+    "EnergyConserved",
     "EnsembleDressing",
     "FrameMeans",
     "Grid",

@@ -24,11 +24,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from ..cf.attrs import index_attrs
+from ..cf.attrs import index_attrs, temperature_metadata
 from ..cf.discover import discover
 from ..errors import ConstraintError, RegionError
 from ..fields.regions import Box
-from ..units import cf_format, parse
+from ..units import cf_format, is_difference, parse
 from .amount import Amount
 from .constraint import Bound
 from .frames import Frames, Per, frame_dim, months_of
@@ -45,6 +45,10 @@ __all__ = [
     "AreaTotal",
     "Areal",
 ]
+
+
+#: Attributes by which a bound of rain meets a reflectivity.
+_OF_RADAR = ("zr_a", "zr_b", "no_echo")
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +161,11 @@ class Areal(Functional):
         return abs(self.measure(abs(field).assign_attrs(field.attrs)))
 
     def _labeled(self, value: xr.DataArray, field: xr.DataArray) -> xr.DataArray:
-        value.attrs = index_attrs(field.attrs, str(self)) | {"units": self.units(field)}
+        units = self.units(field)
+        kept = {k: field.attrs[k] for k in _OF_RADAR if k in field.attrs}
+        value.attrs = {**kept, "long_name": str(self), "units": units}
+        if is_difference(field.attrs):
+            value.attrs |= temperature_metadata(units, "difference")
         return value.rename(field.name)
 
     def condition(self, template: Forecast, bound: Bound) -> Condition:
@@ -205,6 +213,10 @@ class AreaMean(Areal):
     def what(self) -> str:
         """What is measured, in words."""
         return "the area mean"
+
+    def _labeled(self, value: xr.DataArray, field: xr.DataArray) -> xr.DataArray:
+        value.attrs = index_attrs(field.attrs, str(self)) | {"units": self.units(field)}
+        return value.rename(field.name)
 
     def reduced(self, field: xr.DataArray, dims: tuple[str, ...]) -> xr.DataArray:
         """Return the mean over rows and columns, then over frames where ``dims`` names them."""
@@ -293,13 +305,14 @@ class AreaFraction(Areal):
         """Return 1: fractions are of the order of one."""
         return xr.ones_like(self.measure(obj))
 
-    def slack(self, obj: Forecast) -> float:
-        """Return half of the largest cell: a fraction moves in steps of cells."""
-        weights = self._weights(field_of(obj, self.variable))
-        frames = (
-            1 if self.per == "frame" else len(self.frames.positions(field_of(obj, self.variable)))
-        )
-        return 0.5 * float(weights.max() / weights.sum()) / frames
+    def grain(self, obj: Forecast) -> xr.DataArray:
+        """Return the part of the area that the largest cell is."""
+        field = field_of(obj, self.variable)
+        weights = self._weights(field)
+        known = xr.dot(field.notnull().astype(np.float64), weights, dim=weights.dims)
+        frames = 1 if self.per == "frame" else self.frames.by_start(field).shape[1]
+        dim = frame_dim(field)
+        return float(weights.max()) / known.min(dim) / frames
 
     def reduced(self, field: xr.DataArray, dims: tuple[str, ...]) -> xr.DataArray:
         """Return the fraction over rows and columns, then over frames where ``dims`` names them."""

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from ..errors import ConstraintError, RegionError
+from ..errors import ConstraintError, LeadError, RegionError
 from .areal import AreaFraction, Areal, AreaMean, AreaTotal
 from .blocks import BlockMeans, FrameMeans
 from .cells import AtPoints, EachCell
@@ -25,6 +25,7 @@ from .frames import frame_dim
 from .functional import Index
 from .geometry import Geometry
 from .intensity import TransformedMean
+from .reading import field_of
 from .relations import BudgetClosed, Conserved, step_seconds
 from .sums import (
     Row,
@@ -74,7 +75,7 @@ def areal_condition(functional: Areal, template: Forecast, bound: Bound) -> Cond
         return linear(rows, geometry, **options)
     if isinstance(functional, AtPoints):
         rows = point_rows(functional, geometry)
-        each = len(rows) // max(len(positions(functional, geometry.one(functional.variable))), 1)
+        each = len(rows) // max(len(positions(functional, geometry)), 1)
         rows = horizon(rows, each) if functional.per == "horizon" else rows
         return linear(rows, geometry, **options)
     if isinstance(functional, EachCell):
@@ -92,7 +93,7 @@ def _range(functional: EachCell, geometry: Geometry, bound: Bound) -> Condition:
     from ..models.conditions.ranges import Range
 
     field = geometry.one(functional.variable)
-    at = positions(functional, field)
+    at = positions(functional, geometry)
     sides: dict[str, Tensor] = {}
     for side, amount, none in (("lower", bound.lower, -np.inf), ("upper", bound.upper, np.inf)):
         values = np.full((geometry.shape[0], 1, 1, 1), none)
@@ -111,7 +112,13 @@ def index_condition(index: Index, template: Forecast, bound: Bound) -> Condition
     weights = geometry.canonical(index.box.weights(field))
     known = geometry.known(None)
     rows: list[Row] = []
-    for t in index.by_start(field)[0]:
+    each = index.by_start(field_of(template, None))
+    if (each != each[0]).any():
+        raise LeadError(
+            f"{index}: expected one set of leads, found others for each start. Make the condition "
+            "of each start: template.isel(init=[0])."
+        )
+    for t in each[0]:
         inside = weights * known[t]
         if not inside.any():
             raise RegionError(f"{index}: expected some cell with a value in {index.box}.")
@@ -133,7 +140,9 @@ def conserved_condition(constraint: Conserved, template: Forecast) -> Condition:
     allowed = 0.0
     if constraint.within is not None:
         allowed = float(constraint.within.within(measured, spread=True)[0])
-    return linear(changes, geometry, lower=-allowed, upper=allowed, name=str(constraint))
+    scale = _typical(of.size(geometry.one(of.variable)))
+    ends = {"lower": -allowed, "upper": allowed}
+    return linear(changes, geometry, scale=scale, name=str(constraint), **ends)
 
 
 def budget_condition(constraint: BudgetClosed, template: Forecast) -> Condition:
@@ -156,7 +165,16 @@ def budget_condition(constraint: BudgetClosed, template: Forecast) -> Condition:
     if constraint.within is not None:
         like = xr.DataArray(0.0, attrs={"units": units})
         allowed = float(constraint.within.within(like, spread=True)[0])
-    return linear(rows, geometry, lower=-allowed, upper=allowed, name=str(constraint))
+    sizes = [AreaMean(constraint.where, n).size(template) for n, _ in constraint.terms]
+    scale = max(_typical(size) * f for size, f in zip(sizes, factors, strict=True))
+    ends = {"lower": -allowed, "upper": allowed}
+    return linear(rows, geometry, scale=scale, name=str(constraint), **ends)
+
+
+def _typical(size: xr.DataArray) -> float:
+    """Return the size of numbers in the template, 1 where it holds none."""
+    mean = float(size.mean())
+    return mean if np.isfinite(mean) and mean > 0 else 1.0
 
 
 def block_condition(constraint: BlockMeans, template: Forecast) -> Condition:

@@ -103,16 +103,23 @@ class Rate:
 
     @property
     def floor(self) -> float:
+        """No rain."""
+        return 0.0
+
+    @property
+    def least(self) -> float:
         """The rate in mm/h at and below which nothing is seen."""
         return float((10.0 ** (self.dry / 10.0) / self.a) ** (1.0 / self.b))
 
     def forward(self, y: Tensor) -> Tensor:
-        """Return the rate in mm/h of a reflectivity in dBZ."""
-        return (10.0 ** (y.clamp(min=self.dry) / 10.0) / self.a) ** (1.0 / self.b)
+        """Return the rate in mm/h of a reflectivity in dBZ, 0 where nothing is seen."""
+        rate = (10.0 ** (y.clamp(min=self.dry) / 10.0) / self.a) ** (1.0 / self.b)
+        return rate.masked_fill(y <= self.dry, 0.0)
 
     def inverse(self, z: Tensor) -> Tensor:
         """Return the reflectivity in dBZ of a rate in mm/h."""
-        return 10.0 * (self.a * z.clamp(min=self.floor) ** self.b).log10()
+        level = 10.0 * (self.a * z.clamp(min=self.least) ** self.b).log10()
+        return level.masked_fill(z <= self.least, self.dry)
 
 
 @dataclass(frozen=True, eq=False)

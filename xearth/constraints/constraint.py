@@ -281,12 +281,14 @@ class Bound(Constraint):
         value = self.measure(obj)
         if self.sd is not None:
             return self.of.spread_out(CENTRAL * self.sd.within(value, spread=True), value)
-        ends = [abs(e.where(np.isfinite(e), 0.0)) for e in self.ends(value)]
+        lower, upper = self.ends(value)
+        ends = [abs(e.where(np.isfinite(e), 0.0)) for e in (lower, upper)]
         size = larger(*ends)
         if self.of.rounds:
             of, field = self._rated(obj) or (self.of, obj)
             size = larger(size, of.size(field))
-        return ROUNDING * size + self.of.slack(obj)
+        steps = (0.5 * (self.of.grain(obj) - (upper - lower))).clip(min=0.0)
+        return ROUNDING * size + steps
 
     def on(self, template: Forecast) -> Condition:
         """Return the condition of the tensors of forecasts like a template."""

@@ -58,8 +58,8 @@ class Functional:
         """Return what rounding errors are small against."""
         return abs(self.measure(obj))
 
-    def slack(self, obj: Forecast) -> xr.DataArray | float:
-        """Return what cannot be met more closely: part of a cell, for a fraction of the area."""
+    def grain(self, obj: Forecast) -> xr.DataArray | float:
+        """Return the steps in which it moves: a cell, for a fraction of the area."""
         return 0.0
 
     def spread_out(self, values: npt.NDArray, measured: xr.DataArray) -> xr.DataArray:
@@ -109,6 +109,12 @@ class Functional:
             its = tuple(getattr(other, f.name) for f in fields(other))  # type: ignore[arg-type]
             return type(self) is type(other) and own == its
         if hasattr(other, "magnitude") or isinstance(other, Amount | int | float | np.number):
+            if not hasattr(other, "magnitude") and not isinstance(other, Amount):
+                raise ConstraintError(
+                    f"bound of {self}: expected a quantity to the right of ==, found {other!r} "
+                    f"without a unit (a quantity on the left compares as 0). Write "
+                    f"xearth.Q({other!r}, {self.example_unit!r})."
+                )
             amount = self._amount(other)
             return Bound(self, lower=amount, upper=amount)
         return NotImplemented

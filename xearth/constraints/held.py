@@ -39,7 +39,6 @@ class Held:
                 "xr.DataArray(values, dims=('lat', 'lon'), coords=..., attrs={'units': 'K'})."
             )
         plain = [n for n, c in found.coords.items() if c.dtype.kind in "fiuM" and c.dims]
-        found = found.reset_coords(drop=True) if not plain else found
         kept = found.drop_vars([n for n in found.coords if n not in plain]).compute()
         kept.attrs = {str(k): _plain(v) for k, v in kept.attrs.items()}
         self.da = kept

@@ -11,6 +11,7 @@ from ..fields.regions import Box
 from .amount import Amount
 from .areal import AreaFraction, AreaMean, AreaTotal
 from .blocks import BlockMeans, FrameMeans
+from .bodies import EnergyConserved
 from .cells import AtPoints, EachCell, NonNegative
 from .constraint import All, Bound
 from .extremes import AreaMaximum, AreaQuantile
@@ -38,6 +39,7 @@ _CLASSES: tuple[Any, ...] = (
     BudgetClosed,
     Conserved,
     EachCell,
+    EnergyConserved,
     FrameMeans,
     Index,
     IntensityAnomaly,

@@ -112,7 +112,7 @@ class Conserved(Constraint):
         """Return rounding errors of the two numbers."""
         size = self.of.size(obj)
         dim = _several_frames(size, self)
-        return ROUNDING * larger(size.isel({dim: slice(1, None)}), size.shift({dim: 1}))
+        return ROUNDING * larger(size, size.shift({dim: 1})).isel({dim: slice(1, None)})
 
     def on(self, template: Forecast) -> Condition:
         """Return the linear condition of the differences."""

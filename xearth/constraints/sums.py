@@ -21,6 +21,7 @@ from .cells import AtPoints
 from .constraint import Bound
 from .functional import Functional
 from .geometry import Geometry
+from .reading import field_of
 from .where import Points, area_weights, areas, cells_of
 
 if TYPE_CHECKING:
@@ -82,10 +83,9 @@ def joined(rows: Sequence[Row], factors: Sequence[float]) -> Row:
     return cells, np.concatenate(scaled)
 
 
-def positions(functional: Areal, field: xr.DataArray) -> npt.NDArray[np.intp]:
-    """Return the frames that a functional looks at."""
-    each = functional.frames.by_start(field)
-    return each[0] if len(each) == 1 else functional.frames.positions(field)
+def positions(functional: Areal, geometry: Geometry) -> npt.NDArray[np.intp]:
+    """Return the frames that a functional looks at, the same for all starts."""
+    return functional.frames.positions(field_of(geometry.template, functional.variable))
 
 
 def frame_rows(functional: AreaMean | AreaTotal, geometry: Geometry) -> list[Row]:
@@ -96,7 +96,7 @@ def frame_rows(functional: AreaMean | AreaTotal, geometry: Geometry) -> list[Row
     known = geometry.known(functional.variable)
     weights = geometry.canonical(place)
     rows: list[Row] = []
-    for t in positions(functional, field):
+    for t in positions(functional, geometry):
         inside = weights * known[t]
         if not inside.any():
             raise RegionError(
@@ -120,7 +120,7 @@ def point_rows(functional: AtPoints, geometry: Geometry) -> list[Row]:
     at = np.array([place[int(n)] for n in number[y, x]])
     known = geometry.known(functional.variable)
     rows: list[Row] = []
-    for t in positions(functional, field):
+    for t in positions(functional, geometry):
         if not known[t].ravel()[at].all():
             raise MissingDataError(
                 f"{functional}: expected cells with values, found missing ones at the points "
@@ -172,7 +172,7 @@ def cells_inside(functional: Areal, geometry: Geometry) -> npt.NDArray[np.bool_]
     found = np.zeros(geometry.shape, dtype=bool)
     place = geometry.canonical(area_weights(functional.where, field)) > 0
     known = geometry.known(functional.variable)
-    for t in positions(functional, field):
+    for t in positions(functional, geometry):
         found[t, ..., geometry.channel(functional.variable)] = place & known[t]
     return found
 
