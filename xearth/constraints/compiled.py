@@ -107,17 +107,16 @@ def _range(functional: EachCell, geometry: Geometry, bound: Bound) -> Condition:
 
 def index_condition(index: Index, template: Forecast, bound: Bound) -> Condition:
     """Return the linear condition of an index."""
-    geometry = Geometry(template)
-    field = geometry.one(None)
-    weights = geometry.canonical(index.box.weights(field))
-    known = geometry.known(None)
-    rows: list[Row] = []
     each = index.by_start(field_of(template, None))
     if (each != each[0]).any():
         raise LeadError(
             f"{index}: expected one set of leads, found others for each start. Make the condition "
             "of each start: template.isel(init=[0])."
         )
+    geometry = Geometry(template)
+    weights = geometry.canonical(index.box.weights(geometry.one(None)))
+    known = geometry.known(None)
+    rows: list[Row] = []
     for t in each[0]:
         inside = weights * known[t]
         if not inside.any():

@@ -85,10 +85,11 @@ def test_a_level_that_cannot_exist_is_refused():
 
 
 def test_a_long_series_is_cut_into_runs_and_reflectivity_is_read_as_rain():
-    data = sequences(10).stack(t=("sequence", "time"), create_index=False)
     time = np.datetime64("2000-01-01", "ns") + np.arange(40) * np.timedelta64(300, "s")
-    series = data.transpose("t", "y", "x").rename(t="time").drop_vars("sequence", errors="ignore")
-    series = series.assign_coords(time=("time", time, {"standard_name": "time"}))
+    one = sequences(10)
+    coords = {"time": ("time", time, {"standard_name": "time"}), "y": one["y"], "x": one["x"]}
+    values = one.values.reshape(40, 6, 8)
+    series = xr.DataArray(values, coords, ("time", "y", "x"), name="rain", attrs=one.attrs)
     known = xearth.IntensityClimatology.of(series, frames=12)
     assert len(known.sample) == 29
     runs = np.lib.stride_tricks.sliding_window_view(series.mean(("y", "x")).values, 12)
