@@ -7,7 +7,8 @@ Protocol: four starts, evenly from the fourth frame to the last with an hour aft
 an hour. Scored are the cells that all frames of the file know; what a forecast does not know there
 counts as dry. Reflectivity goes to mm/h by the relation of the file. CSI pools hits, misses and
 false alarms over the starts; "mean" is over the leads, "last" the last lead. CRPS is
-mean|x-y| - sum|xi-xj|/(2 m^2) in mm/h ("fair" divides by m (m-1)), for single forecasts their MAE.
+mean|x-y| - sum|xi-xj|/(2 m^2) in mm/h, for single forecasts their MAE. ("fair" divides by m (m-1):
+that is for independent members, not for pairs of opposite ones.)
 
 An ensemble has three rows: its mean; its probability-matched mean; and, for the CSI alone, yes
 where the forecaster's probability of reaching the threshold is at least p*, which was fixed on the
@@ -174,10 +175,10 @@ def ensemble_rows(event: Event, model: Any, members: int) -> Iterator[Row]:
     truth = event.truth
     fc = model.forecast(event.rain, init=event.inits, members=members).isel(lead=slice(event.leads))
     fields = event.cells(fc.values)
-    score, fair = crps(fields, truth)
+    score, _ = crps(fields, truth)
     label = f"{model.name}, mean of {members}"
     row = single(label, fields.mean(axis=2), truth)
-    yield Row(label, (*row.marks[:5], score), fair)
+    yield Row(label, (*row.marks[:5], score))
     matched = event.cells(probability_matched_mean(fc).values)
     yield Row(f"{model.name}, matched mean", single("", matched, truth).marks[:5])
     chances = dict(model.metrics.get("yes_from", {})) if hasattr(model, "metrics") else {}
@@ -222,9 +223,11 @@ def table(event: Event, rows: Sequence[Row]) -> str:
     inits = ", ".join(str(stamp)[5:16] for stamp in event.inits)
     height, width = event.rain.shape[1:]
     out = [
-        (f"{event.name}: {height} x {width} cells, step {event.minutes:g} min, leads up to "
-        f"{event.leads * event.minutes:g} min, starts {inits}; cells scored "
-        f"{event.seen.mean():.2f}"),
+        (
+            f"{event.name}: {height} x {width} cells, step {event.minutes:g} min, leads up to "
+            f"{event.leads * event.minutes:g} min, starts {inits}; cells scored "
+            f"{event.seen.mean():.2f}"
+        ),
         f"{'mean / last lead':<34}" + "".join(f"{column:>16}" for column in COLUMNS),
     ]
     for row in rows:

@@ -72,7 +72,8 @@ class _Drawer:
     @classmethod
     def of(cls, rain: RainLaw, at: np.ndarray) -> _Drawer:
         """Return what members are drawn from, for rain (L, H, W) that was at (L, H, W, 2)."""
-        L, H, W = shape = tuple(rain.wet.shape)
+        shape = tuple(rain.wet.shape)
+        H, W = shape[1:]
         cells = np.flatnonzero(rain.wet.numpy() > _NEVER)
         rows, columns = np.rint(at.reshape(-1, 2)[cells]).astype(np.int64).T
         places = cells // (H * W) * (H * W) + (rows % H) * W + columns % W
@@ -262,9 +263,10 @@ class NowcastForecaster:
         L, H, W = rain.wet.shape
         out = np.zeros((L, members, *frames.grid.shape), dtype=np.float32)
         for k in range(members):
-            rng = np.random.default_rng([abs(seed), int(frames.keys[i]), k])
-            fields = self.noise.fields((H, W), frames.facts, L, rng)
-            out[:, k] = frames.fine(drawer.draw(fields))
+            if k % 2 == 0:
+                rng = np.random.default_rng([abs(seed), int(frames.keys[i]), k // 2])
+                fields = self.noise.fields((H, W), frames.facts, L, rng)
+            out[:, k] = frames.fine(drawer.draw(fields if k % 2 == 0 else -fields))
         return frames.hide(out, i)
 
     def _label(self, made: np.ndarray, frames: Frames, members: int | None) -> xr.DataArray:
