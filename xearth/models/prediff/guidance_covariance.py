@@ -121,7 +121,7 @@ class CovarianceGuidance:
         value = at.measured.detach()
         rows = [at.transposed(_one(value, j)) for j in range(value.shape[1])]
         spread = torch.stack([at.covariance(row) for row in rows], 1)  # (N, m, ...)
-        inner = torch.stack(rows, 1).flatten(2).to(value) @ spread.flatten(2).to(value).mT
+        inner = (torch.stack(rows, 1).flatten(2) @ spread.flatten(2).mT).to(value)
         inner = 0.5 * (inner + inner.mT) + torch.diag_embed(known.variance)
         variance = inner.diagonal(dim1=1, dim2=2)
         shift = shift_within(value, variance, known.lower, known.upper)
@@ -188,6 +188,9 @@ def _one(like: Tensor, j: int) -> Tensor:
 
 def _pseudo_solve(matrix: Tensor, right: Tensor) -> Tensor:
     """Return M^+ b for symmetric M (N, m, m): two statements of one thing do no harm."""
+    if matrix.shape[1] == 1:
+        only = matrix[:, 0]
+        return torch.where(only > 0.0, right / only.clamp(min=1e-300), torch.zeros_like(right))
     values, vectors = torch.linalg.eigh(matrix)
     least = 1e-10 * values[:, -1:].clamp(min=1e-300)
     inverse = torch.where(values > least, 1.0 / values.clamp(min=1e-300), torch.zeros_like(values))
