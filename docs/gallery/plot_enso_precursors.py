@@ -2,7 +2,7 @@
 What does the forecast look at? Precursors of El Niño
 =====================================================
 
-A skillful network that nobody understands is hard to act on. Its derivative says what it looks
+A skillful forecast that nobody understands is hard to act on. Its derivative says what it looks
 at: by how much the forecast index changes for a change of one kelvin in one cell, months before.
 The derivative goes through normalization, masks, first guess and networks, and comes back as a
 labeled field.
@@ -24,8 +24,8 @@ model = xearth.load("enso-small")
 winters = [f"{year}-01" for year in range(1952, 1982, 5)]
 
 # %%
-# One sensitivity per start, on (init, lag, lat, lon): a network is not linear, so it listens to
-# other places in other winters. The mean over winters is what it listens to as a rule.
+# One sensitivity per start, on (init, lag, lat, lon): the forecast is not linear, so it may listen
+# to other places in other winters. The mean over winters is what it listens to as a rule.
 sensitivities = xr.concat(
     [
         sst.earthformer.sensitivity(model, of=xearth.Nino34(lead=lead), init=winters)
@@ -43,11 +43,12 @@ g
 # The sum over the last three months (lags 0 to 2) is the answer to an anomaly that stays for a
 # season. At three months the forecast mostly carries on the equatorial anomaly that is there. At
 # six and nine months, beyond the spring, that memory has faded, and the forecast looks to the
-# subtropics: to the southeastern Pacific off Chile and Peru, and more weakly to the northeast
-# around 20N, 135W. These are the places where the South and North Pacific meridional modes live,
-# trade winds that have slackened over warm water in winter and that prepare an El Niño. Nobody told
-# the network about them. (The derivative is by one cell; fields of a finer product have smaller
-# values.)
+# subtropics: to the southeastern Pacific off Chile and Peru, and at nine months more weakly to the
+# northeast, around 25N, 125W. These are the places where the South and North Pacific meridional
+# modes live, trade winds that have slackened over warm water in winter and that prepare an El Niño.
+# Nobody told the forecast about them: the regression of its first guess, which makes nearly all of
+# the mean, found them in 1856-1981. (The derivative is by one cell; fields of a finer product have
+# smaller values.)
 season = g.sel(lag=slice(0, 2)).sum("lag", skipna=False)
 season.attrs = g.attrs | {"long_name": "change of Niño3.4 per change of one cell"}
 plotting.maps(season, title="Sensitivity of Niño3.4 to the winter before (starts in January)")
@@ -57,8 +58,9 @@ plotting.maps(season, title="Sensitivity of Niño3.4 to the winter before (start
 # -----------------------
 #
 # Sums over cells of sensitivity times change are changes of the index. What does one kelvin in all
-# of a box, for one season, do to Niño3.4? The spread over winters is how far the network departs
-# from a linear model.
+# of a box, for one season, do to Niño3.4? The spread over winters (standard deviation of six) is
+# how far the forecast departs from a linear one: little, as its first guess is a regression with a
+# few products.
 boxes = {
     "Niño3.4": xearth.NINO34,
     "Niño1+2": xearth.NINO12,
@@ -84,8 +86,8 @@ for name, box in boxes.items():
 # Both are warm in the southeast. They differ on the equator, and should: El Niño often follows a
 # La Niña, so the mean over those Januaries is cold there, but cold water at the equator is no cause
 # of a warm autumn. A composite shows what went before; a sensitivity what the forecast makes of it,
-# all else being equal. Single cells are noisy, and a precursor the network has found may still be
-# one that is not there: the next section asks.
+# all else being equal. Single cells are noisy, and a precursor that was learned may still be one
+# that is not there: the next section asks.
 january = g.sel(lead=9, lag=0, drop=True)
 cells = np.cos(np.deg2rad(sst.lat))
 pattern = january / cells  # per area, so that the size of cells is of no account
@@ -100,7 +102,7 @@ observed.attrs = {"units": "K", "long_name": "mean anomaly of January before ten
 
 figure = plt.figure(figsize=(11, 3.6), layout="constrained")
 left, right = figure.subfigures(1, 2)
-draw_maps(left, pattern, title="what the network looks at (lead 9)")
+draw_maps(left, pattern, title="what the forecast looks at (lead 9)")
 draw_maps(right, observed, title="what came before")
 where = pattern.notnull() & observed.notnull()
 agree = xr.corr(pattern.where(where), observed.where(where), weights=cells.broadcast_like(where))
@@ -110,10 +112,11 @@ print(f"pattern correlation {float(agree):.2f}")
 # Does the precursor forecast?
 # ----------------------------
 #
-# Projected on the history of the twenty winters after the training period, the precursor is a
-# linear forecast without any network. What the full forecast has beyond it is the part that is not
-# linear, or not the same in each winter. (Twenty winters do not tell correlations apart that differ
-# by a tenth or two.)
+# Projected on the history of the twenty winters after the training period, the starts of January
+# 1983-2002, the precursor is a linear forecast. What the full forecast has beyond it is the part
+# that is not linear, or not the same in each winter. Twenty winters do not tell correlations apart
+# that differ by a tenth or two, and the spread of the forecast was chosen on these years. What it
+# is worth against others, with intervals, is on :doc:`its card </models/enso-small>`.
 years = [f"{year}-01" for year in range(1983, 2003)]
 truth = sst.earthformer.nino34()
 for lead in (3, 6, 9):
