@@ -33,7 +33,7 @@ from xearth.data.sources import radar
 from xearth.fields.rain import rain_rate
 from xearth.forecasting.io import load
 from xearth.reference.advection import Advection
-from xearth.verification.single_fields import exceeds, probability_matched_mean
+from xearth.verification.scores.ensembles import combine_members
 
 LEVELS = (0.1, 1.0, 5.0)
 COLUMNS = ("CSI>=0.1", "CSI>=1", "CSI>=5", "MSE", "MAE", "CRPS")
@@ -134,67 +134,109 @@ class Row:
     fair: float | None = None
 
 
-def threat(yes: np.ndarray, truth: np.ndarray, level: float) -> tuple[float, float]:
-    """Return the threat score of pooled counts: mean over leads, last lead."""
-    rained = truth >= level
-    both = (yes & rained).sum(axis=(0, 2))
-    either = (yes | rained).sum(axis=(0, 2))
-    score = both / np.maximum(either, 1)
-    return float(score.mean()), float(score[-1])
+class Tally:
+    """Sums of one kind of field over the starts, by lead."""
 
+    def __init__(self) -> None:
+        self.both, self.either = np.zeros((2, len(LEVELS), 1))
+        self.squared, self.absolute, self.crps = np.zeros((3, 1))
+        self.starts = 0
 
-def errors(field: np.ndarray, truth: np.ndarray) -> list[tuple[float, float]]:
-    """Return squared and absolute error: mean over leads, last lead."""
-    apart = (field - truth).astype(np.float64)
-    by_lead = [(apart**2).mean(axis=(0, 2)), np.abs(apart).mean(axis=(0, 2))]
-    return [(float(values.mean()), float(values[-1])) for values in by_lead]
+    def add(self, field: np.ndarray, truth: np.ndarray) -> None:
+        """Add one field (lead, cell), and its errors."""
+        self.count([field >= level for level in LEVELS], truth)
+        apart = (field - truth).astype(np.float64)
+        self.squared = self.squared + (apart**2).mean(axis=1)
+        self.absolute = self.absolute + np.abs(apart).mean(axis=1)
+
+    def count(self, yes: Sequence[np.ndarray], truth: np.ndarray) -> None:
+        """Add hits, misses and false alarms of a yes or no (lead, cell) for each level."""
+        rained = [truth >= level for level in LEVELS]
+        pairs = list(zip(yes, rained, strict=True))
+        self.both = self.both + np.array([(a & b).sum(axis=1) for a, b in pairs])
+        self.either = self.either + np.array([(a | b).sum(axis=1) for a, b in pairs])
+        self.starts += 1
+
+    def marks(self, *, errors: bool = True) -> tuple[tuple[float, float], ...]:
+        """Return mean over leads and last lead of each column."""
+        by_lead = list(self.both / np.maximum(self.either, 1))
+        if errors:
+            by_lead += [total / self.starts for total in (self.squared, self.absolute)]
+        return tuple((float(values.mean()), float(values[-1])) for values in by_lead)
 
 
 def single(name: str, field: np.ndarray, truth: np.ndarray) -> Row:
-    """Return the marks of one field (start, lead, cell)."""
-    csi = [threat(field >= level, truth, level) for level in LEVELS]
-    mse, mae = errors(field, truth)
-    return Row(name, (*csi, mse, mae, mae))
+    """Return the marks of one forecast (start, lead, cell); its CRPS is its MAE."""
+    tally = Tally()
+    for some, observed in zip(field, truth, strict=True):
+        tally.add(some, observed)
+    marks = tally.marks()
+    return Row(name, (*marks, marks[-1]))
 
 
-def crps(members: np.ndarray, truth: np.ndarray) -> tuple[tuple[float, float], float]:
-    """Return mean over leads and last lead, and the fair mean, of members (start, lead, m, cell)."""
-    m = members.shape[2]
-    ordered = np.sort(members, axis=2).astype(np.float64)
-    weight = 2 * np.arange(m) - m + 1
+def crps(members: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Return the score (lead,) of members (lead, m, cell)."""
+    m = members.shape[1]
+    ordered = np.sort(members, axis=1)
     # sum over pairs |xi - xj| of an ordered sample
-    pairs = 2 * np.einsum("m,slmc->slc", weight, ordered)
-    apart = np.abs(ordered - truth[:, :, None]).mean(axis=2)
-    by_lead = (apart - pairs / (2 * m * m)).mean(axis=(0, 2))
-    fair = (apart - pairs / (2 * m * (m - 1))).mean()
-    return (float(by_lead.mean()), float(by_lead[-1])), float(fair)
+    weight = (2 * np.arange(m) - m + 1).astype(np.float32)
+    pairs = 2 * np.einsum("m,lmc->lc", weight, ordered).astype(np.float64)
+    apart = np.abs(ordered - truth[:, None]).mean(axis=1, dtype=np.float64)
+    score: np.ndarray = (apart - pairs / (2 * m * m)).mean(axis=1)
+    return score
 
 
-def ensemble_rows(event: Event, model: Any, members: int) -> Iterator[Row]:
-    """Yield the rows of a forecaster with members."""
-    truth = event.truth
-    fc = model.forecast(event.rain, init=event.inits, members=members).isel(lead=slice(event.leads))
-    fields = event.cells(fc.values)
-    score, _ = crps(fields, truth)
-    label = f"{model.name}, mean of {members}"
-    row = single(label, fields.mean(axis=2), truth)
-    yield Row(label, (*row.marks[:5], score))
-    matched = event.cells(probability_matched_mean(fc).values)
-    yield Row(f"{model.name}, matched mean", single("", matched, truth).marks[:5])
-    chances = dict(model.metrics.get("yes_from", {})) if hasattr(model, "metrics") else {}
-    csi = []
-    for level in LEVELS:
-        at = float(chances.get(f"{level:g}", 0.5))
-        csi.append(threat(event.cells(_chance(event, model, fc, level)) >= at, truth, level))
-    yield Row(f"{model.name}, P >= p*", tuple(csi))
+def ranks(members: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Return how often the truth has which rank (m + 1,), where it or a member is wet.
+
+    Ties are broken at random.
+    """
+    wet = (truth >= LEVELS[0]) | (members >= LEVELS[0]).any(axis=1)
+    below = (members < truth[:, None]).sum(axis=1)[wet]
+    equal = (members == truth[:, None]).sum(axis=1)[wet]
+    drawn = np.random.default_rng(0).integers(0, equal + 1)
+    counts: np.ndarray = np.bincount(below + drawn, minlength=members.shape[1] + 1)
+    return counts
 
 
-def _chance(event: Event, model: Any, fc: xr.DataArray, level: float) -> np.ndarray:
-    """Return the probability (start, lead, y, x) of reaching a level."""
+def ensemble(event: Event, model: Any, members: int) -> tuple[list[Row], dict[str, Any]]:
+    """Return the rows of a forecaster with members, and how well they are calibrated."""
+    mean, matched, chance = Tally(), Tally(), Tally()
+    score, variance, rank = np.zeros((3, 1))
+    metrics = getattr(model, "metrics", {})
+    limits = [float(dict(metrics.get("yes_from", {})).get(f"{v:g}", 0.5)) for v in LEVELS]
+    for init, truth in zip(event.inits, event.truth, strict=True):
+        whole = model.forecast(event.rain, init=init, members=members)
+        fc = whole.isel(init=0, lead=slice(event.leads))
+        fields = event.cells(fc.values)
+        mean.add(fields.mean(axis=1), truth)
+        score = score + crps(fields, truth)
+        variance = variance + fields.var(axis=1, ddof=1, dtype=np.float64).mean(axis=1)
+        rank = rank + ranks(fields, truth)
+        matched.add(event.cells(combine_members(fc, "matched mean").values), truth)
+        told = _chances(event, model, fc, init)
+        chance.count([p >= limit for p, limit in zip(told, limits, strict=True)], truth)
+    score = score / event.positions.size
+    name = model.name
+    rows = [
+        Row(f"{name}, mean of {members}", (*mean.marks(), (float(score.mean()), float(score[-1])))),
+        Row(f"{name}, matched mean", matched.marks()),
+        Row(f"{name}, P >= p*", chance.marks(errors=False)),
+    ]
+    skill = np.sqrt(variance.mean() / mean.squared.mean())
+    return rows, {"ranks": (rank / rank.sum()).round(4).tolist(), "spread_skill": float(skill)}
+
+
+def _chances(event: Event, model: Any, fc: xr.DataArray, init: Any) -> list[np.ndarray]:
+    """Return the probability (lead, cell) of reaching each level."""
     if hasattr(model, "probability"):
-        told = model.probability(event.rain, [level], init=event.inits)
-        return np.asarray(told.isel(threshold=0, lead=slice(event.leads)).values)
-    return np.asarray(exceeds(fc, f"{level} mm h-1").values)
+        told = model.probability(event.rain, LEVELS, init=init).isel(init=0)
+        fields = [
+            told.isel(threshold=k, lead=slice(event.leads)).values for k in range(len(LEVELS))
+        ]
+    else:
+        fields = [(fc >= level).mean("member").values for level in LEVELS]
+    return [event.cells(np.asarray(field)) for field in fields]
 
 
 def quoted_rows(name: str) -> Iterator[Row]:
@@ -205,17 +247,14 @@ def quoted_rows(name: str) -> Iterator[Row]:
         yield Row(f"{method} (pysteps, quoted)", padded, fair)
 
 
-def rows_of(event: Event, models: Sequence[Any], members: int) -> list[Row]:
-    """Return the rows of an event."""
+def references(event: Event) -> list[Row]:
+    """Return the rows of persistence, extrapolation and pysteps."""
     last = event.cells(event.rain.values[event.positions])[:, None]
     truth = event.truth
     rows = [single("persistence", np.broadcast_to(last, truth.shape), truth)]
     moved = Advection(horizon=event.leads).forecast(event.rain, init=event.inits)
     rows.append(single("extrapolation", event.cells(moved.values), truth))
-    rows += quoted_rows(event.name)
-    for model in models:
-        rows += ensemble_rows(event, model, members)
-    return rows
+    return [*rows, *quoted_rows(event.name)]
 
 
 def table(event: Event, rows: Sequence[Row]) -> str:
@@ -252,7 +291,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     models = [load(name) for name in options.model or ["nowcast-small"]]
     for path in options.files:
         event = Event.read(path)
-        print(table(event, rows_of(event, models, options.members)), end="\n\n", flush=True)
+        rows = references(event)
+        for model in models:
+            rows += ensemble(event, model, options.members)[0]
+        print(table(event, rows), end="\n\n", flush=True)
 
 
 if __name__ == "__main__":
