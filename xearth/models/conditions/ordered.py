@@ -30,20 +30,24 @@ def isotonic(y: Tensor) -> Tensor:
     >>> isotonic(torch.tensor([1.0, 3.0, 2.0, torch.nan, 4.0])).tolist()
     [1.0, 2.5, 2.5, nan, 4.0]
     """
-    has = ~y.isnan()
-    values = torch.where(has, y, y.new_zeros(())).double()
+    rows = y.movedim(-1, 0)
+    has = ~rows.isnan()
+    whole = bool(has.all())
+    values = torch.where(has, rows, rows.new_zeros(())).double()
     # sums of departures from the mean of each row, so that they do not round large values
-    center = values.sum(-1, keepdim=True) / has.sum(-1, keepdim=True).clamp(min=1)
-    total = torch.where(has, values - center, 0.0).cumsum(-1)
-    count = has.double().cumsum(-1)
-    best = torch.full_like(total, -torch.inf)
-    for s in range(y.shape[-1]):
-        before, counted = (total[..., s - 1 : s], count[..., s - 1 : s]) if s else (0.0, 0.0)
-        mean = (total[..., s:] - before) / (count[..., s:] - counted)
-        least = mean.flip(-1).cummin(-1).values.flip(-1)
-        least = torch.where(has[..., s : s + 1], least, -torch.inf)
-        best[..., s:] = torch.maximum(best[..., s:], least)
-    return torch.where(has, (best + center).to(y.dtype), y)
+    center = values.sum(0) / has.sum(0).clamp(min=1)
+    total = torch.where(has, values - center, 0.0).cumsum(0)
+    count = torch.arange(1, len(rows) + 1) if whole else has.double().cumsum(0)
+    best = list(torch.full_like(total, -torch.inf))
+    for s in range(len(rows)):
+        before, counted = (total[s - 1], count[s - 1]) if s else (0.0, 0)
+        least = torch.full_like(center, torch.inf)
+        for u in reversed(range(s, len(rows))):
+            mean = (total[u] - before) / (count[u] - counted)
+            least = torch.minimum(least, mean)
+            reached = least if whole else torch.where(has[s], least, -torch.inf)
+            best[u] = torch.maximum(best[u], reached)
+    return torch.where(has, (torch.stack(best) + center).to(y.dtype), rows).movedim(0, -1)
 
 
 @dataclass(frozen=True, eq=False)
