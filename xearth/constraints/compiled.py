@@ -198,9 +198,10 @@ def block_condition(constraint: BlockMeans, template: Forecast) -> Condition:
     for frame, target in zip(frames, values, strict=True):
         cells = geometry.cells(int(frame), channel)
         for j, i in np.argwhere(np.isfinite(target)):
-            share = in_rows[j][:, None] * in_columns[i][None, :] * known[frame]
+            block = np.ix_(np.flatnonzero(in_rows[j]), np.flatnonzero(in_columns[i]))
+            share = in_rows[j][block[0]] * in_columns[i][block[1]] * known[frame][block]
             if share.any():
-                rows.append(one_row(share / share.sum(), cells))
+                rows.append(one_row(share / share.sum(), cells[block]))
                 targets.append(target[j, i])
     return _equal(rows, targets, geometry, constraint)
 
