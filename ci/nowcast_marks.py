@@ -177,11 +177,11 @@ def single(name: str, field: np.ndarray, truth: np.ndarray) -> Row:
 def crps(members: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Return the score (lead,) of members (lead, m, cell)."""
     m = members.shape[1]
-    ordered = np.sort(members, axis=1)
+    # rows of members next to each other are sorted fastest
+    ordered = np.sort(np.ascontiguousarray(np.moveaxis(members, 1, -1)), axis=-1)
     # sum over pairs |xi - xj| of an ordered sample
-    weight = (2 * np.arange(m) - m + 1).astype(np.float32)
-    pairs = 2 * np.einsum("m,lmc->lc", weight, ordered).astype(np.float64)
-    apart = np.abs(ordered - truth[:, None]).mean(axis=1, dtype=np.float64)
+    pairs = 2 * (ordered @ (2 * np.arange(m) - m + 1).astype(np.float32)).astype(np.float64)
+    apart = np.abs(ordered - truth[..., None]).mean(axis=-1, dtype=np.float64)
     score: np.ndarray = (apart - pairs / (2 * m * m)).mean(axis=1)
     return score
 

@@ -72,12 +72,11 @@ class _Drawer:
     @classmethod
     def of(cls, rain: RainLaw, at: np.ndarray) -> _Drawer:
         """Return what members are drawn from, for rain (L, H, W) that was at (L, H, W, 2)."""
-        shape = tuple(rain.wet.shape)
-        H, W = shape[1:]
+        L, H, W = rain.wet.shape
         cells = np.flatnonzero(rain.wet.numpy() > _NEVER)
         rows, columns = np.rint(at.reshape(-1, 2)[cells]).astype(np.int64).T
         places = cells // (H * W) * (H * W) + (rows % H) * W + columns % W
-        return cls(shape, cells, places, type(rain)(*(part.flatten()[cells] for part in rain)))
+        return cls((L, H, W), cells, places, type(rain)(*(part.flatten()[cells] for part in rain)))
 
     def draw(self, fields: np.ndarray) -> np.ndarray:
         """Return the rain (L, H, W) of Gaussian fields (L, H, W)."""

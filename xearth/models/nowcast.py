@@ -135,6 +135,9 @@ class NowcastNet(nn.Module):
     torch.Size([7, 3, 3])
     """
 
+    center: Tensor
+    scale: Tensor
+
     def __init__(self, config: NowcastConfig) -> None:
         super().__init__()
         self.config = config
@@ -145,10 +148,11 @@ class NowcastNet(nn.Module):
         self.second = nn.Linear(width, width)
         self.third = nn.Linear(width, config.hidden)
         told = 2 * config.hidden + 3 * FEATURES
-        self.lead = nn.Sequential(nn.Linear(7, 48), nn.GELU(), nn.Linear(48, told))
-        self.last = nn.Linear(config.hidden, 3)
-        for weights in (self.lead[2].weight, self.lead[2].bias):
+        end = nn.Linear(48, told)
+        for weights in (end.weight, end.bias):
             nn.init.zeros_(weights[2 * config.hidden :])
+        self.lead = nn.Sequential(nn.Linear(7, 48), nn.GELU(), end)
+        self.last = nn.Linear(config.hidden, 3)
 
     def forward(self, x: Tensor, facts: Tensor, minutes: Tensor) -> Tensor:
         """Return the numbers of the distributions, not yet bounded.
