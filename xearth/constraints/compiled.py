@@ -68,6 +68,8 @@ def all_of(conditions: Sequence[Condition]) -> Condition:
 def areal_condition(functional: Areal, template: Forecast, bound: Bound) -> Condition:
     """Return the condition that what is measured over a place lies within bounds."""
     geometry = Geometry(template)
+    if isinstance(functional, EachCell):
+        return _range(functional, geometry, bound)
     options = bounds_of(functional, bound, geometry)
     if isinstance(functional, AreaMean | AreaTotal):
         rows = frame_rows(functional, geometry)
@@ -78,8 +80,6 @@ def areal_condition(functional: Areal, template: Forecast, bound: Bound) -> Cond
         each = len(rows) // max(len(positions(functional, geometry)), 1)
         rows = horizon(rows, each) if functional.per == "horizon" else rows
         return linear(rows, geometry, **options)
-    if isinstance(functional, EachCell):
-        return _range(functional, geometry, bound)
     if isinstance(functional, AreaMaximum | AreaQuantile | AreaFraction):
         return extreme_condition(functional, geometry, options)
     if isinstance(functional, TransformedMean):
