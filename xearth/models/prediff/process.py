@@ -257,9 +257,10 @@ class Diffusion:
         return np.round(np.interp(np.log(ratios), np.log(table), np.arange(self.steps)))
 
     def _log_snr_times(self, count: int) -> np.ndarray:
-        """Return times at equal distances in the log signal-to-noise ratio, from T - 1 to 0."""
+        """Return times at equal distances in the log signal-to-noise ratio; the first is T - 1."""
         last = self.steps - 2 if self.zero_terminal else self.steps - 1
-        low, high = self.level(last).log_snr, self.level(0).log_snr
+        # Below -6 a state holds 1/400 of the field: steps there would be lost to nearly pure noise.
+        low, high = max(self.level(last).log_snr, -6.0), self.level(0).log_snr
         wanted = np.linspace(low, high, count)
         alpha = 1.0 / np.sqrt(1.0 + np.exp(-2.0 * wanted))
         knots = np.sqrt(self.alpha_bar)
