@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from xearth.errors import ConfigError
@@ -95,6 +95,7 @@ def test_what_is_trained_is_what_is_sampled(process):
 def test_prediction_round_trip(t, schedule, prediction):
     process = Diffusion(schedule=schedule, prediction=prediction)
     level = process.level(t)
+    assume(level.alpha > 1e-6)  # below, noise says nothing of the field: no way back
     z = torch.linspace(-2, 2, 5, dtype=torch.float64)[None]
     x0 = torch.linspace(1, -3, 5, dtype=torch.float64)[None]
     back = process.clean(z, level, process.output(z, level, x0))
