@@ -202,7 +202,7 @@ def _steps(axis: TimeAxis, positions: np.ndarray, depth: int, source: xr.DataArr
     place = np.searchsorted(known, wanted).clip(max=known.size - 1)
     lacking = known[place] != wanted
     early = wanted < np.maximum(known[0], 0)
-    short = (~early).sum(axis=1) < FEWEST
+    short = (~early).sum(axis=1) < min(FEWEST, depth)
     if short.any():
         stamp = str(axis.values[positions[short][0]])[:16]
         raise TimeAxisError(
