@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from .forecasting.fit import fit
     from .forecasting.forecaster import NetworkForecaster, forecast
     from .forecasting.hindcast import hindcast
+    from .forecasting.impose import impose
     from .forecasting.indices import with_indices
     from .forecasting.io import load
     from .forecasting.recipe import Recipe
@@ -115,6 +116,7 @@ _HOMES = {
     "forecasting.fit": ("fit",),
     "forecasting.forecaster": ("NetworkForecaster", "forecast"),
     "forecasting.hindcast": ("hindcast",),
+    "forecasting.impose": ("impose",),
     "forecasting.indices": ("with_indices",),
     "forecasting.io": ("load",),
     "forecasting.recipe": ("Recipe",),
@@ -233,6 +235,7 @@ __all__ = [
     "from_anomaly",
     "from_cf",
     "hindcast",
+    "impose",
     "load",
     "mae",
     "nino_index",

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .data.tensors import LabeledTensor
     from .data.windows import Window
     from .fields.regions import Box
+    from .forecasting.steering import Asked
     from .plotting.methods import Plots, ScorePlots
     from .reference.protocol import Forecaster
     from .verification.one_pass.verify import Comparison, Scores
@@ -159,6 +160,7 @@ class _Accessor:
         seed: int = 0,
         leads: int | None = None,
         progress: bool = False,
+        **asked: Unpack[Asked],
     ) -> Any:
         """Forecast from this field, or these; see :func:`xearth.forecast`.
 
@@ -176,6 +178,8 @@ class _Accessor:
             How many leads to return; by default all that the model forecasts.
         progress : bool
             Show a bar over the starts.
+        constraints, impose : optional
+            What each member shall hold, and the way to impose it.
 
         Returns
         -------
@@ -193,9 +197,8 @@ class _Accessor:
         """
         from .forecasting.forecaster import forecast
 
-        return forecast(
-            self._obj, model, init=init, members=members, seed=seed, leads=leads, progress=progress
-        )
+        options = {"init": init, "members": members, "seed": seed, "leads": leads}
+        return forecast(self._obj, model, progress=progress, **options, **asked)
 
     def hindcast(
         self,

@@ -15,20 +15,18 @@ one number, or one for each time of year of the init and each lead :math:`n`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 import xarray as xr
 
-from ..cf.attrs import append_history
-from ..cf.forecast_coords import forecast_coords
 from ..cf.timeaxis import Step
 from ..data.grid import Grid
-from ..data.normalize import Normalizer, scale_and_offset
+from ..data.normalize import Normalizer
 from ..data.windows import Window
 from ..errors import CheckpointError, ConfigError, LeadError
 from .asked import checked_leads, checked_members
@@ -36,7 +34,9 @@ from .firstguess import FittedGuess
 from .history import Histories, read_histories
 from .indices import Indices
 from .inputs import first_guess
+from .labels import labeled
 from .place import Fixed, Place
+from .steering import Asked, Steering
 
 if TYPE_CHECKING:
     import torch
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 
 __all__ = ["NetworkForecaster", "forecast"]
 
-_KEPT = ("standard_name", "units", "units_metadata", "cell_methods", "xearth_read_as")
 _BATCH = 16  # inits at once: small enough for a laptop, large enough to fill its cores
 
 
@@ -189,6 +188,7 @@ class NetworkForecaster:
         leads: int | None = None,
         device: Any = None,
         progress: bool = False,
+        **asked: Unpack[Asked],
     ) -> Any:
         """Forecast from labeled data.
 
@@ -211,6 +211,11 @@ class NetworkForecaster:
             As in torch; default the CPU.
         progress : bool
             Show a progress bar over inits.
+        constraints : Constraint or sequence of them, optional
+            What each member shall hold, over all leads; needs ``members``.
+        impose : {"conditional", "projected"}, optional
+            How; by default from the conditional law, if the head is Gaussian
+            (:mod:`xearth.forecasting.constrained`), else as :func:`xearth.impose`.
 
         Returns
         -------
@@ -232,12 +237,22 @@ class NetworkForecaster:
             Missing values where the training data had none, or a missing variable.
         LeadError
             A lead beyond the horizon, or an impossible number of members.
+        ConstraintError, RegionError
+            Constraints that the forecast cannot hold, or not in this way.
         """
         count = self._leads(leads)
         self._check_members(members)
+        steering = Steering.of(self, members, **asked)
         past = read_histories(self, history, init)
-        values = self._run(past, members=members, seed=seed, device=device, progress=progress)
-        return self._label(values[:, :count], past, members)
+        if steering is not None and members is not None:
+            from .constrained import constrained
+
+            made = constrained(
+                self, past, steering, members=members, seed=seed, device=device, progress=progress
+            )
+            return made.isel(lead=slice(count))
+        values = self.run(past, members=members, seed=seed, device=device, progress=progress)
+        return self.label(values[:, :count], past, members)
 
     def outline(
         self,
@@ -273,7 +288,7 @@ class NetworkForecaster:
         past.batch(slice(0, 1))
         sizes = [len(past.positions), self.horizon] + ([] if members is None else [members])
         shape = (*sizes, *past.grid.shape, len(self.normalizer.variables))
-        return self._label(np.full(shape, np.nan, np.float32), past, members)
+        return self.label(np.full(shape, np.nan, np.float32), past, members)
 
     # -- checks -----------------------------------------------------------------------------------
 
@@ -295,7 +310,7 @@ class NetworkForecaster:
 
     # -- numbers ----------------------------------------------------------------------------------
 
-    def _run(
+    def run(
         self,
         past: Histories,
         *,
@@ -306,22 +321,31 @@ class NetworkForecaster:
     ) -> np.ndarray:
         """Return normalized forecasts (I, L[, M], H, W, C), float32."""
         import torch
+
+        parts = []
+        for rows, predictions in self.predictions(past, device, progress=progress):
+            if members is None:
+                values = torch.stack([p.mean for p in predictions]).mean(0).cpu().numpy()
+            else:
+                values = self.members(predictions, past.keys[rows], members, seed)
+            parts.append(self.place.hide(values, past, rows))
+        return np.concatenate(parts)
+
+    def predictions(
+        self, past: Histories, device: Any, *, progress: bool
+    ) -> Iterator[tuple[slice, list[Prediction]]]:
+        """Yield the prediction of each network for some of the inits after the other."""
+        import torch
         from tqdm.auto import tqdm
 
         count = len(past.positions)
-        parts = []
-        with torch.inference_mode(), tqdm(total=count, disable=not progress, unit="init") as bar:
+        with tqdm(total=count, disable=not progress, unit="init") as bar:
             for start in range(0, count, _BATCH):
                 rows = slice(start, min(start + _BATCH, count))
-                predictions = self._predict(past, rows, device)
-                if members is None:
-                    mean = torch.stack([p.mean for p in predictions]).mean(0)
-                    values = mean.cpu().numpy()
-                else:
-                    values = self._members(predictions, past.keys[rows], members, seed)
-                parts.append(self.place.hide(values, past, rows))
+                with torch.inference_mode():
+                    predictions = self._predict(past, rows, device)
+                yield rows, predictions
                 bar.update(rows.stop - rows.start)
-        return np.concatenate(parts)
 
     def _predict(self, past: Histories, rows: slice, device: Any) -> list[Prediction]:
         """Return the prediction of each network for some of the inits."""
@@ -348,7 +372,7 @@ class NetworkForecaster:
             return width.reshape(1, 1)
         return width[np.rint(season * len(width)).astype(np.int64) % len(width)]
 
-    def _members(
+    def members(
         self, predictions: list[Prediction], keys: np.ndarray, members: int, seed: int
     ) -> np.ndarray:
         """Return the members (n, L, M, H, W, C) of a batch."""
@@ -367,34 +391,14 @@ class NetworkForecaster:
 
     # -- labels -----------------------------------------------------------------------------------
 
-    def _label(self, values: np.ndarray, past: Histories, members: int | None) -> Any:
+    def label(self, values: np.ndarray, past: Histories, members: int | None) -> Any:
         """Return normalized values (I, L[, M], H, W, C) as the labeled forecast."""
-        coords = forecast_coords(past.axis, past.positions, values.shape[1], members=members)
-        dims = ("init", "lead") if members is None else ("init", "lead", "member")
-        a, b = self.normalizer.affine(past.source)
-        fields = {}
-        for c, variable in enumerate(past.variables):
-            f, o = scale_and_offset(variable)
-            stored = (values[..., c].astype(np.float64) - b[c]) / a[c]
-            dtype = variable.dtype if variable.dtype.kind == "f" else np.dtype(np.float32)
-            physical = (stored * f + o).astype(dtype)
-            fields[variable.name] = past.grid.label(
-                physical, dims, coords=coords, name=variable.name, attrs=self._attrs(variable)
-            )
-        if isinstance(past.source, xr.DataArray):
-            return next(iter(fields.values()))
-        return xr.Dataset(fields)
+        return labeled(self, values, past, members)
 
-    def _attrs(self, variable: xr.DataArray) -> dict[str, Any]:
-        attrs = {key: variable.attrs[key] for key in _KEPT if key in variable.attrs}
-        what = variable.attrs.get("long_name", variable.name or "value")
-        attrs["long_name"] = f"{what}, forecast by {self.name}"
-        attrs["forecaster"] = self.name
-        if "base_period" in variable.attrs:
-            attrs["base_period"] = variable.attrs["base_period"]
-        if "training_period" in self.provenance:
-            attrs["training_period"] = self.provenance["training_period"]
-        return append_history(attrs, f"forecast by {self!r}")
+    @property
+    def ways(self) -> tuple[str, ...]:
+        """How constraints can be imposed beside ``projected``, the default first."""
+        return ("conditional",) if self.head.rank else ()
 
     # -- storage ----------------------------------------------------------------------------------
 
@@ -420,6 +424,7 @@ def forecast(
     seed: int = 0,
     leads: int | None = None,
     progress: bool = False,
+    **asked: Unpack[Asked],
 ) -> Any:
     """Forecast from labeled data with a forecaster, a saved one or a shipped one.
 
@@ -439,16 +444,26 @@ def forecast(
         How many leads to return, from the first; default all.
     progress : bool
         Show a progress bar over inits.
+    constraints : Constraint or sequence of them, optional
+        What each member shall hold, over all leads of the forecast; needs ``members``.
+    impose : str, optional
+        A way, by default the best there is: ``"conditional"`` (exact draws of the conditional law)
+        of networks with a Gaussian head; those of a diffusion model; ``"projected"``
+        (:func:`xearth.impose`) of all forecasters.
 
     Returns
     -------
     DataArray or Dataset (init, lead[, member], y, x)
-        See :meth:`NetworkForecaster.forecast`, also for what it raises.
+        See :meth:`NetworkForecaster.forecast`, also for what it raises. With constraints its
+        attributes hold an audit, before and after: ``xearth_constraints`` for readers,
+        ``xearth_audit`` as JSON.
 
     Raises
     ------
     ConfigError
         ``members`` is no whole number of at least 1.
+    ConstraintError, LeadError, RegionError
+        Constraints that no such forecast can hold, or not in this way; before sampling.
 
     Examples
     --------
@@ -457,6 +472,11 @@ def forecast(
     >>> fc = forecast(sst, "enso-small", init="1997-06", members=2)
     >>> fc.dims
     ('init', 'lead', 'member', 'lat', 'lon')
+    >>> import xearth
+    >>> cold = xearth.Nino34(season="DJF") <= xearth.Q(-1, "K")
+    >>> what_if = forecast(sst, "enso-small", init="2003-03", members=20, constraints=cold)
+    >>> bool(cold.check(what_if).all()), what_if.attrs["xearth_imposed"]
+    (True, 'conditional')
     """
     from .io import forecaster_of
 
@@ -466,9 +486,15 @@ def forecast(
         if forecaster.indices is not None:
             forecaster.indices.warn_if_unknown(history, forecaster.name)
         return forecaster.forecast(
-            history, init=init, members=members, seed=seed, leads=leads, progress=progress
+            history, init=init, members=members, seed=seed, leads=leads, progress=progress, **asked
         )
     count = None if leads is None else checked_leads(leads, forecaster)
+    steering = Steering.of(forecaster, members, **asked)
     fields: Any = history  # reference forecasters say themselves what they cannot read
-    made = forecaster.forecast(fields, init=init, members=members, seed=seed)
+    if steering is None:
+        made = forecaster.forecast(fields, init=init, members=members, seed=seed)
+    else:
+        from .impose import forecast_held
+
+        made = forecast_held(forecaster, fields, steering, init=init, members=members, seed=seed)
     return made.isel(lead=slice(count))
