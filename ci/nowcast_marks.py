@@ -12,7 +12,9 @@ that is for independent members, not for pairs of opposite ones.)
 
 An ensemble has three rows: its mean; its probability-matched mean; and, for the CSI alone, yes
 where the forecaster's probability of reaching the threshold is at least p*, which was fixed on the
-events that trained it.
+events that trained it. A forecaster that tells probabilities has a fourth: yes in so many of the
+likeliest cells of a lead that the threat score it expects itself is the best; that is fixed by
+nothing but the forecast.
 
 Rows "pysteps, quoted" are S-PROG and STEPS (20 members) of pysteps 1.21.5 on the same starts,
 leads and cells, as they were measured once for the public events; they are not run here.
@@ -227,7 +229,7 @@ def ensemble(event: Event, model: Any, members: int) -> tuple[list[Row], dict[st
     return rows, {"ranks": (rank / rank.sum()).round(4).tolist(), "spread_skill": float(skill)}
 
 
-def _chances(event: Event, model: Any, fc: xr.DataArray, init: Any) -> list[np.ndarray]:
+def _chances(event: Event, model: Any, fc: Any, init: Any) -> list[np.ndarray]:
     """Return the probability (lead, cell) of reaching each level."""
     if hasattr(model, "probability"):
         told = model.probability(event.rain, LEVELS, init=init).isel(init=0)
@@ -237,6 +239,30 @@ def _chances(event: Event, model: Any, fc: xr.DataArray, init: Any) -> list[np.n
     else:
         fields = [(fc >= level).mean("member").values for level in LEVELS]
     return [event.cells(np.asarray(field)) for field in fields]
+
+
+def likely(chance: np.ndarray) -> np.ndarray:
+    """Return where to say yes (lead, cell) for the best threat score that the chances expect.
+
+    Of the cells with the highest chances so many are taken that hits over hits, misses and false
+    alarms, all as the chances have them, are most: nothing but the forecast is needed for that.
+    """
+    yes = np.zeros(chance.shape, dtype=bool)
+    for row, chances in zip(yes, chance.astype(np.float64), strict=True):
+        order = np.argsort(-chances, kind="stable")
+        hits = np.cumsum(chances[order])
+        taken = np.arange(1, chances.size + 1)
+        best = int(np.argmax(hits / (taken + hits[-1] - hits)))
+        row[order[: best + 1]] = hits[-1] > 0
+    return yes
+
+
+def expecting(event: Event, model: Any) -> Row:
+    """Return the row of the best yes that a forecaster with probabilities expects."""
+    tally = Tally()
+    for init, truth in zip(event.inits, event.truth, strict=True):
+        tally.count([likely(p) for p in _chances(event, model, None, init)], truth)
+    return Row(f"{model.name}, best expected", tally.marks(errors=False))
 
 
 def quoted_rows(name: str) -> Iterator[Row]:
@@ -294,6 +320,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rows = references(event)
         for model in models:
             rows += ensemble(event, model, options.members)[0]
+            if hasattr(model, "probability"):
+                rows.append(expecting(event, model))
         print(table(event, rows), end="\n\n", flush=True)
 
 
