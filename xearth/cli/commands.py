@@ -24,6 +24,8 @@ from .demo import run_demo
 from .files import apart, open_dataset, open_field, picture, with_suffix, writable
 from .nowcast import FILES as NOWCAST_FILES
 from .nowcast import run_nowcast
+from .whatif import FILES as WHATIF_FILES
+from .whatif import run_whatif
 
 if TYPE_CHECKING:
     import argparse
@@ -71,6 +73,12 @@ def _nowcast(init: str, members: int, epochs: int | None, paths: dict[str, Path]
     run_nowcast(init=init, members=members, paths=paths)
 
 
+def _whatif(init: str, members: int, epochs: int | None, paths: dict[str, Path]) -> None:
+    if epochs is not None:
+        raise ConfigError(f"--epochs {epochs}: the demo 'whatif' trains nothing; leave it out")
+    run_whatif(init=init, members=members, paths=paths)
+
+
 #: Length of the short training of the ENSO demo.
 EPOCHS = 2
 #: By name; the first is run where none is named.
@@ -86,6 +94,12 @@ DEMOS: Mapping[str, Demo] = {
         "2010-08-26T04:30",
         NOWCAST_FILES,
         _nowcast,
+    ),
+    "whatif": Demo(
+        "the same hour of rain, were it much weaker or stronger: futures that hold an intensity",
+        "2010-08-26T04:30",
+        WHATIF_FILES,
+        _whatif,
     ),
 }
 

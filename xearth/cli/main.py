@@ -30,7 +30,7 @@ def _files(name: str) -> str:
 DESCRIPTION = """\
 Forecasts of labeled Earth-system fields with cuboid-attention networks.
 
-  xearth demo        the whole path on real data in a minute, enso or nowcast: start here
+  xearth demo        the whole path on real data in a minute: start here
   xearth info        what xearth sees in a NetCDF or Zarr file
   xearth forecast    an ensemble forecast from a file and a trained model
   xearth train       train a model on your own file
@@ -51,6 +51,10 @@ It takes half a minute on two cores and writes {_files("enso")}.
 nowcast opens frames of the Dutch weather radars, forecasts the next hour with all that there is,
 from the last frame as it is to the trained model, and sets CSI, MSE, CRPS and spread side by side.
 It takes about a minute and writes {_files("nowcast")}.
+
+whatif asks the same hour to be far weaker or stronger than usual, n = -4 to 4 standard deviations
+of the climatology of its intensity, and shows futures that hold that exactly, how probable each is,
+and whether they are still rain. It takes about a minute and writes {_files("whatif")}.
 """
 
 INFO = """\

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+import xearth
+from xearth.cli import commands, futures, whatif
+from xearth.cli.main import main
+from xearth.errors import ConstraintError
+
+
+@pytest.fixture(scope="module")
+def rain():
+    return xearth.samples.open("knmi_radar").isel(y=slice(60, 124), x=slice(70, 134)).load()
+
+
+@pytest.fixture(scope="module")
+def known(rain):
+    return xearth.IntensityClimatology.of(rain, frames=12)
+
+
+@pytest.fixture(scope="module")
+def free(rain):
+    return xearth.forecast(rain, "nowcast-small", init="2010-08-26T04:30", members=3)
+
+
+def test_a_factor_makes_the_mean_and_nothing_else(free, known):
+    held = futures.imposed(free, xearth.IntensityAnomaly(known, 4))
+    mean = held.mean(["lead", "y", "x"])  # cells of one size, none missing
+    np.testing.assert_allclose(mean, known.intensity(4).magnitude, rtol=1e-6)
+    factor = (held / free.where(free > 0)).max(["lead", "y", "x"])
+    np.testing.assert_allclose(held, free * factor, rtol=1e-5)
+    assert held.dims == free.dims
+    assert held.attrs["units"] == free.attrs["units"]
+    assert "4 sd above the mean in dBR" in held.attrs["xearth_constraints"]
+
+
+def test_the_nearest_field_is_drizzle_and_the_factor_is_rain(free, known):
+    strong = xearth.IntensityAnomaly(known, 4)
+    by_factor, near = (
+        futures.imposed(free, strong),
+        xearth.impose(free, [strong, xearth.NonNegative()]),
+    )
+    assert strong.check(by_factor).all()
+    assert strong.check(near).all()
+    assert ((by_factor > 0) == (free > 0)).all()
+    assert (near > 0).mean() > (free > 0).mean() + 0.1
+    real = futures.spectrum(free)
+    assert (
+        abs(futures.spectrum(near) - real).max() > 2 > abs(futures.spectrum(by_factor) - real).max()
+    )
+    # nearest in squared distance it is, of fields that are not negative
+    assert ((near - free) ** 2).sum() < ((by_factor - free) ** 2).sum()
+
+
+def test_levels_that_cannot_exist_are_refused_and_told(free, rain):
+    plain = xearth.IntensityClimatology.of(rain, frames=12, transform="none")
+    impossible, usual = futures.futures(free, plain, (-20, 0))
+    assert impossible.members is None
+    assert "cannot exist" in impossible.refused
+    assert usual.members is not None
+    assert not usual.refused
+    dry = free.copy(data=np.zeros_like(free))
+    (no_rain,) = futures.futures(dry, plain, (0,))
+    assert no_rain.members is None
+    assert "no factor" in no_rain.refused
+
+
+def test_only_sums_are_met_by_a_factor(free):
+    with pytest.raises(ConstraintError, match="expected a bound of a mean or total"):
+        futures.imposed(free, xearth.AreaMaximum() <= xearth.Q(5, "mm/h"))
+
+
+def test_the_spectrum_of_a_wave_is_at_its_length():
+    x = np.arange(64)
+    wave = 1 + np.cos(2 * np.pi * x / 8) * np.ones((64, 1))
+    power = futures.spectrum(xr.DataArray(wave, dims=("y", "x")))
+    assert float(power.idxmax()) == 8
+    assert power.sizes["wavelength"] == 16
+
+
+def test_the_table_holds_what_was_asked(free, known, rain):
+    found = futures.futures(free, known, (-1, 1))
+    rows = whatif.table(free, found, rain)
+    assert list(rows.index[:4]) == ["observed", "members", "n = -1", "n = +1"]
+    levels = rows.loc[["n = -1", "n = +1"]]
+    assert (levels["off"] <= 1e-5).all()
+    np.testing.assert_allclose(levels["found"], levels["asked"], rtol=1e-5)
+    np.testing.assert_allclose(levels["counted"], [known.probability(-1), known.probability(1)])
+    assert rows.loc["observed", "dB_8"] == 0
+    assert rows["crps"].notna().sum() == 5
+    assert "-" in whatif.text_of(rows)
+
+
+def test_the_demo_writes_its_files(monkeypatch, capsys, rain, tmp_path):
+    monkeypatch.setattr(whatif.samples, "open", lambda _: rain)
+    monkeypatch.setattr(whatif, "LEVELS", (-2.0, 2.0))
+    assert main(["demo", "whatif", "--members", "2", "--output-dir", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "one event" in out
+    assert "refused: an intensity -5" in out
+    assert "CRPS" in out
+    assert {path.name for path in tmp_path.iterdir()} == set(whatif.FILES.values())
+    assert len(pd.read_csv(tmp_path / whatif.FILES["table"])) == 7
+
+
+def test_the_demo_trains_nothing(tmp_path, capsys):
+    assert main(["demo", "whatif", "--epochs", "3", "--output-dir", str(tmp_path)]) != 0
+    assert "trains nothing" in capsys.readouterr().err
+    assert commands.DEMOS["whatif"].files is whatif.FILES

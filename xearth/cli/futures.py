@@ -1,0 +1,199 @@
+"""Futures that hold an intensity: members brought to a level by a factor, and what that keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from ..constraints.audit import audit_attrs
+from ..constraints.cells import NonNegative
+from ..constraints.intensity import IntensityAnomaly, IntensityClimatology
+from ..data.grid import Grid
+from ..errors import ConstraintError
+from ..forecasting.impose import impose
+
+if TYPE_CHECKING:
+    from ..constraints.constraint import Constraint
+
+__all__ = ["Future", "compared", "futures", "imposed", "spectrum"]
+
+#: Members whose nearest fields are made, to compare.
+FEW = 4
+
+
+@dataclass(frozen=True)
+class Future:
+    """Members that hold a level, or why there are none.
+
+    Parameters
+    ----------
+    constraint : IntensityAnomaly
+    members : DataArray, optional
+        (init, lead, member, y, x).
+    refused : str
+        Why there are none.
+    """
+
+    constraint: IntensityAnomaly
+    members: xr.DataArray | None = None
+    refused: str = ""
+
+    @property
+    def label(self) -> str:
+        """What the level is called."""
+        how = "" if self.constraint.climatology.transform != "none" else ", no log"
+        return f"n = {self.constraint.n:+g}{how}".replace("+0", "0")
+
+    @property
+    def asked(self) -> float:
+        """Area mean over the horizon, in the units of the climatology; NaN if there is none."""
+        if self.members is None:
+            return float("nan")
+        return float(self.constraint.climatology.intensity(self.constraint.n).magnitude)
+
+
+def futures(
+    free: xr.DataArray, climatology: IntensityClimatology, levels: Sequence[float]
+) -> list[Future]:
+    """Return the members of a forecast, brought to each level that can exist.
+
+    Parameters
+    ----------
+    free : DataArray (init, lead, member, y, x)
+    climatology : IntensityClimatology
+        Over the horizon.
+    levels : sequence of float
+        Standard deviations from its mean.
+
+    Examples
+    --------
+    >>> import xearth
+    >>> rain = xearth.samples.open("knmi_radar").isel(y=slice(80, 100), x=slice(60, 80)).load()
+    >>> known = IntensityClimatology.of(rain, frames=12, transform="none")
+    >>> free = xearth.forecast(rain, "nowcast-small", init="2010-08-26T04:30", members=2)
+    >>> [one.members is not None for one in futures(free, known, [-9, 1])]
+    [False, True]
+    """
+    found = []
+    for n in levels:
+        constraint = IntensityAnomaly(climatology, float(n))
+        try:
+            found.append(Future(constraint, imposed(free, constraint)))
+        except ConstraintError as error:
+            found.append(Future(constraint, refused=f"refused: {error}"))
+    return found
+
+
+def imposed(forecast: xr.DataArray, constraint: Constraint) -> xr.DataArray:
+    """Return members that hold a bound of a mean or total, each multiplied by a factor.
+
+    Of all fields that hold it, this one is nearest in relative entropy: dry cells stay dry, and
+    the spectrum of the field over its mean is that of the member. The nearest in squared distance
+    adds a constant to all cells, which is drizzle everywhere or a loss of all light rain.
+
+    Parameters
+    ----------
+    forecast : DataArray (init, lead, member, y, x)
+        One start.
+    constraint : Constraint
+        That compiles to sums of cells.
+
+    Returns
+    -------
+    DataArray
+        With an audit in its attributes.
+
+    Raises
+    ------
+    ConstraintError
+        No such level exists, or no factor makes it: of a member without rain.
+
+    Examples
+    --------
+    >>> import xearth
+    >>> rain = xearth.samples.open("knmi_radar").isel(y=slice(80, 100), x=slice(60, 80)).load()
+    >>> known = IntensityClimatology.of(rain, frames=12)
+    >>> louder = IntensityAnomaly(known, 1)
+    >>> free = xearth.forecast(rain, "nowcast-small", init="2010-08-26T04:30", members=2)
+    >>> louder.check(imposed(free, louder)).values.tolist()
+    [[True, True]]
+    """
+    from ..models.conditions.linear import Linear
+    from ..models.conditions.scaled import Scaled
+
+    linear = constraint.on(forecast)
+    if not isinstance(linear, Linear):
+        raise ConstraintError(
+            f"{constraint}: expected a bound of a mean or total, which a factor meets, found "
+            f"{type(linear).__name__}. Guide the sampler, or project: constraint.on(forecast)."
+        )
+    ends = {"lower": linear.lower, "upper": linear.upper}
+    condition = Scaled(linear.rows, scale=linear.scale, name=linear.name, **ends)
+    each = forecast.squeeze("init").transpose("member", "lead", ...)
+    grid = Grid.from_array(each)
+    fields = grid.to_tensor(each)
+    sizes = (each.sizes["member"], each.sizes["lead"], *fields.shape[-3:])
+    made = grid.to_array(condition.project(fields.reshape(sizes)).reshape(fields.shape))
+    values = made.expand_dims("init").transpose(*forecast.dims).values
+    held = forecast.copy(data=values.astype(forecast.dtype, copy=False))
+    return held.assign_attrs({**audit_attrs(held, constraint), "xearth_imposed": "scaled"})
+
+
+def compared(free: xr.DataArray, found: Sequence[Future]) -> dict[str, xr.DataArray]:
+    """Return the nearest fields of some members at the outermost levels, by label."""
+    there = [one for one in found if one.members is not None]
+    some = free.isel(member=slice(0, FEW))
+    return {
+        f"{one.label}, nearest": impose(some, [one.constraint, NonNegative()])
+        for one in (there[0], there[-1])
+    }
+
+
+def spectrum(field: xr.DataArray) -> xr.DataArray:
+    r"""Return the power of a field over its mean, averaged over rings of the wave number.
+
+    Of the square in the middle, half as wide as the shorter side, its mean removed and its edges
+    tapered by a Hann window; missing cells count as 0. Averaged over all frames and members.
+
+    Parameters
+    ----------
+    field : DataArray (..., y, x)
+
+    Returns
+    -------
+    DataArray (wavelength)
+        In dB; wavelengths in cells.
+
+    Examples
+    --------
+    >>> import xearth
+    >>> rain = xearth.samples.open("knmi_radar").isel(time=[0])
+    >>> bool(abs(spectrum(2 * rain) - spectrum(rain)).max() < 1e-4)
+    True
+    """
+    values = _middle(field.transpose(..., "y", "x").values.astype(np.float64))
+    values = np.nan_to_num(values).reshape(-1, *values.shape[-2:])
+    side = values.shape[-1]
+    window = np.outer(*(0.5 - 0.5 * np.cos(2 * np.pi * np.arange(side) / side),) * 2)
+    tapered = (values - values.mean((-2, -1), keepdims=True)) * window
+    power = (np.abs(np.fft.fft2(tapered)) ** 2).mean(0) / values.mean() ** 2
+    waves = np.fft.fftfreq(side, 1 / side)
+    ring = np.rint(np.hypot(waves[:, None], waves))
+    numbers = np.arange(1, side // 2 + 1)
+    mean = np.array([power[ring == k].mean() for k in numbers])
+    return xr.DataArray(
+        10 * np.log10(np.maximum(mean, np.finfo(float).tiny)),
+        {"wavelength": ("wavelength", side / numbers, {"units": "1", "long_name": "cells"})},
+        attrs={"long_name": "power over the squared mean", "units": "dB"},
+    )
+
+
+def _middle(values: npt.NDArray) -> npt.NDArray:
+    half = min(values.shape[-2:]) // 4 * 2
+    rows, columns = ((n - half) // 2 for n in values.shape[-2:])
+    return values[..., rows : rows + half, columns : columns + half]
