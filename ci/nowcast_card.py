@@ -57,6 +57,8 @@ Limits
 - New showers far from any rain are not forecast: farther than 64 cells from rain it stays dry.
 - Members come in pairs of opposite noise (0 and 1, 2 and 3, ...): the estimators of independent
   members ("fair" scores, flat ranks) do not hold to the letter.
+- The spectrum and the memory of the noise are set, not fitted to the events: how members hang together
+  in space and time (sums over catchments) was not verified, only each cell at each lead.
 - The mean, for a squared error, has no strong cores: count events of 5 mm/h in the
   probability-matched mean, in members or in probabilities.
 - Chosen on fmi_20160928 and knmi_20100826: looking at forecasters trained without them settled the
@@ -199,7 +201,7 @@ def facts_of() -> str:
         f"{share:g} at {level} mm/h" for level, share in model.metrics["yes_from"].items()
     )
     lines = [
-        f"File: {path.stat().st_size / 1e3:.0f} kB, {weights:,} numbers, SHA-256 ``{digest[:16]}...``.",
+        f"File: {path.stat().st_size / 1e3:.0f} kB, {weights:,} numbers, sha256 ``{digest[:16]}``.",
         f"Trained on: {model.provenance['trained_on']}.",
         f"Chosen on: {model.provenance['chosen_on']}, each left out of training for that.",
         f"Recipe: {model.provenance['recipe']}.",

@@ -83,7 +83,7 @@ def test_training_learns_and_tells_of_what(event):
     assert set(some.points.facts[:, 0].tolist()) == {2.0, 4.0}
     assert set(some.points.facts[:, 1].tolist()) == {5.0, 10.0}
     losses = []
-    recipe = NowcastRecipe(width=16, hidden=8, steps=200, batch=256, name="tiny")
+    recipe = NowcastRecipe(width=8, hidden=8, steps=200, batch=128, name="tiny")
     made = fit_nowcast({"knmi": some}, recipe, report=lambda step, loss: losses.append(loss))
     assert losses[1] < losses[0]
     assert (made.name, made.provenance["trained_on"]) == ("tiny", "knmi")
