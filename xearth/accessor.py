@@ -208,6 +208,7 @@ class _Accessor:
         members: int | None = None,
         seed: int = 0,
         starts_per_block: int | None = None,
+        **asked: Unpack[Asked],
     ) -> Any:
         """Return forecasts from many starts, lazily; see :func:`xearth.hindcast`.
 
@@ -221,10 +222,8 @@ class _Accessor:
         """
         from .forecasting.hindcast import hindcast
 
-        blocks = starts_per_block
-        return hindcast(
-            self._obj, model, init=init, members=members, seed=seed, starts_per_block=blocks
-        )
+        options = {"init": init, "members": members, "seed": seed}
+        return hindcast(self._obj, model, starts_per_block=starts_per_block, **options, **asked)
 
     def to_cf(self, path: str | Path | None = None, **attributes: str) -> xr.Dataset:
         """Return a CF-1.11 dataset, written to ``path`` if given; see :func:`xearth.to_cf`.

@@ -21,7 +21,7 @@ from ..data.geometry import inverse
 from ..data.normalize import scale_and_offset
 from .impose import projected
 from .mixture import Mixture
-from .steering import PROJECTED, Steering, audited, linear, starts
+from .steering import PROJECTED, Steering, audited, linear
 
 if TYPE_CHECKING:
     from ..models.heads import Prediction
@@ -53,8 +53,7 @@ def constrained(
     zeros = np.zeros((*shape, len(forecaster.normalizer.variables)), np.float32)
     hidden = forecaster.place.hide(zeros, past, slice(None))
     template = forecaster.label(hidden, past, None)
-    steering.require(template)
-    each = [steering.conditions(one) for one in starts(template)]
+    each = steering.require(template)
     if steering.way == PROJECTED:
         made = forecaster.run(past, members=members, seed=seed, device=device, progress=progress)
         return projected(forecaster.label(made, past, members), steering)

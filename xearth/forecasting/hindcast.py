@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 import xarray as xr
@@ -25,8 +25,9 @@ from ..verification.leaks.provenance import Provenance
 from .adapt import as_history
 from .asked import checked_members
 from .fingerprint import data_identity, fingerprint, identity
-from .forecaster import NetworkForecaster
+from .forecaster import NetworkForecaster, forecast
 from .shipping import Saved, resident, saved
+from .steering import Asked, Steering
 
 if TYPE_CHECKING:
     from ..reference.protocol import Forecaster
@@ -47,6 +48,7 @@ def hindcast(
     members: int | None = None,
     seed: int = 0,
     starts_per_block: int | None = None,
+    **asked: Unpack[Asked],
 ) -> Any:
     """Return the forecasts from many starts, backed by Dask.
 
@@ -75,6 +77,10 @@ def hindcast(
     starts_per_block : int, optional
         Starts of one Dask block; by default 16 (of index series 512), or as many as fit into
         128 MiB.
+    constraints, impose : optional
+        What each member of each start shall hold, as for :func:`xearth.forecast`. They are checked
+        on the first start, which is forecast for this; other starts when they are computed. There
+        is no audit in the attributes: :func:`xearth.audit` makes one of what was computed.
 
     Returns
     -------
@@ -91,6 +97,8 @@ def hindcast(
         If ``starts_per_block`` or ``members`` is not a positive whole number.
     TimeAxisError
         If no start has a complete history.
+    ConstraintError
+        If no forecast of the first start can hold the constraints, or not in this way.
     XearthError
         As ``model.forecast`` for the first start.
 
@@ -118,7 +126,8 @@ def hindcast(
     name = str(discover(history, require=("time",)).time)
     axis = TimeAxis.from_array(history[name])
     positions = _starts(axis, forecaster, init)
-    plan = _Plan(history, name, axis, positions, forecaster, members, seed)
+    steering = Steering.of(forecaster, members, **asked)
+    plan = _Plan(history, name, axis, positions, forecaster, members, seed, steering)
     first = plan.outline()
     size = int(starts_per_block or _starts_that_fit(first))
     return plan.hindcast(first, size, forecaster if carried is None else carried)
@@ -135,6 +144,7 @@ class _Plan:
     forecaster: Any
     members: int | None
     seed: int
+    steering: Steering | None
 
     def needed(self, chosen: np.ndarray) -> Any:
         """Return the steps that some starts look back on, lazily."""
@@ -143,6 +153,9 @@ class _Plan:
     def outline(self) -> Any:
         """Return the first forecast, of networks without values."""
         past, start = self.needed(self.positions[:1]), self.axis.values[self.positions[0]]
+        if self.steering is not None:
+            asked = {"init": start, "members": 1, "seed": self.seed}
+            self.steering.require(self.forecaster.forecast(past, **asked))
         if isinstance(self.forecaster, NetworkForecaster):
             return self.forecaster.outline(past, init=start, members=self.members)
         return self.forecaster.forecast(past, init=start, members=self.members, seed=self.seed)
@@ -159,14 +172,16 @@ class _Plan:
         data = self.data()
         starts = self.axis.values[self.positions]
         asked = [identity(self.forecaster), data, starts, self.members, self.seed, size]
+        if self.steering is not None:
+            asked += [[c.to_json() for c in self.steering.constraints], self.steering.way]
         key = f"hindcast-{identity(asked)}"
         shared = model if isinstance(model, Saved) else dask.delayed(model, traverse=False)
         variables = _variables(first)
         columns: list[list[Any]] = [[] for _ in variables]
         for number, chosen in enumerate(self.blocks(size)):
             made = dask.delayed(_block, nout=len(variables))(
-                shared, self.needed(chosen), self.axis.values[chosen], self.members, self.seed,
-                dask_key_name=f"{key}-{number}",
+                shared, self.needed(chosen), self.axis.values[chosen], members=self.members,
+                seed=self.seed, steering=self.steering, dask_key_name=f"{key}-{number}",
             )  # fmt: skip
             for column, variable, part in zip(columns, variables, made, strict=True):
                 column.append((part, (chosen.size, *variable.shape[1:])))
@@ -200,16 +215,32 @@ class _Plan:
             "xearth_seed": int(self.seed),
             "xearth_data": told,
         }
+        if self.steering is not None:
+            attrs |= {
+                "xearth_imposed": self.steering.way,
+                "xearth_constraints": "\n".join(map(str, self.steering.constraints)),
+            }
         return xr.DataArray(data, coords=kept, dims=first.dims, name=first.name, attrs=attrs)
 
 
 def _block(
-    model: Saved | Any, history: Any, init: np.ndarray, members: int | None, seed: int
+    model: Saved | Any,
+    history: Any,
+    init: np.ndarray,
+    *,
+    members: int | None,
+    seed: int,
+    steering: Steering | None,
 ) -> tuple[np.ndarray, ...]:
     """Forecast the starts of one block; runs on a worker."""
     # a new view: what a file-backed history reads is not kept by the graph
     past = history.isel({dim: slice(None) for dim in history.dims})
-    made = resident(model).forecast(past, init=init, members=members, seed=seed)
+    asked: dict[str, Any] = {"init": init, "members": members, "seed": seed}
+    if steering is None:
+        made = resident(model).forecast(past, **asked)
+    else:
+        asked |= {"constraints": steering.constraints, "impose": steering.way}
+        made = forecast(past, resident(model), **asked)
     return tuple(variable.values for variable in _variables(made))
 
 

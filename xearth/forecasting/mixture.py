@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Mixture"]
 
-BLOCK = 64
+BLOCK = 512
 POINTS = 4096
 _RANK = 1e-10  # of the largest eigenvalue: what counts as no variance
 _OFF = 1e-6  # part of the size of a sum that is rounding

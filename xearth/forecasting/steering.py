@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ..models.conditions.linear import Linear
     from ..models.conditions.protocol import Condition
 
-__all__ = ["PROJECTED", "Asked", "Steering", "audited", "starts", "ways_of"]
+__all__ = ["PROJECTED", "Asked", "Steering", "audited", "linear", "starts", "ways_of"]
 
 Forecast = xr.DataArray | xr.Dataset
 
@@ -119,8 +119,8 @@ class Steering:
             )
         return cls(flat, way)
 
-    def require(self, template: Forecast) -> None:
-        """Refuse what no forecast like a template can hold, for each start.
+    def require(self, template: Forecast) -> list[list[Condition]]:
+        """Refuse what no forecast like a template can hold; return the conditions of each start.
 
         Parameters
         ----------
@@ -134,10 +134,12 @@ class Steering:
         LeadError, RegionError
             The forecast lacks the leads or the place.
         """
+        found = []
         for one in starts(template):
             require_feasible(self.constraints, one)
-            self.conditions(one)
+            found.append(self.conditions(one))
         audit_attrs(template, self.constraints)  # what cannot be audited is not imposed either
+        return found
 
     def conditions(self, one: Forecast) -> list[Condition]:
         """Return the conditions on the tensors of one start's forecast."""
