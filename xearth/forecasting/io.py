@@ -28,6 +28,8 @@ from .multi import MultiForecaster
 from .nowcast import KIND as NOWCAST
 from .nowcast import NowcastForecaster
 from .place import place_from_dict
+from .prediff import KIND as PREDIFF
+from .prediff import PreDiffForecaster
 
 if TYPE_CHECKING:
     import torch
@@ -108,7 +110,10 @@ def save(forecaster: NetworkForecaster, path: str | Path, *, dtype: str | None =
     return save_tensors(path, tensors, facts)
 
 
-def load(path_or_name: str | Path) -> NetworkForecaster | MultiForecaster | NowcastForecaster:
+Loaded = NetworkForecaster | MultiForecaster | NowcastForecaster | PreDiffForecaster
+
+
+def load(path_or_name: str | Path) -> Loaded:
     """Return a forecaster from a file, or one that ships with the package by its name.
 
     Parameters
@@ -118,7 +123,7 @@ def load(path_or_name: str | Path) -> NetworkForecaster | MultiForecaster | Nowc
 
     Returns
     -------
-    NetworkForecaster, MultiForecaster or NowcastForecaster
+    NetworkForecaster, MultiForecaster, NowcastForecaster or PreDiffForecaster
         Whichever wrote the file.
 
     Raises
@@ -216,10 +221,11 @@ def _assemble(tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> 
     )
 
 
-_READERS: Mapping[str, Callable[..., NetworkForecaster | MultiForecaster | NowcastForecaster]] = {
+_READERS: Mapping[str, Callable[..., Loaded]] = {
     KIND: _assemble,
     MULTI: MultiForecaster.restore,
     NOWCAST: NowcastForecaster.restore,
+    PREDIFF: PreDiffForecaster.restore,
 }
 
 

@@ -1,0 +1,136 @@
+"""Train and write the shipped forecaster prediff-small.
+
+    python ci/train_prediff_small.py FOLDER --base without-knmi_20100826.safetensors
+
+FOLDER holds radar_*.nc. The model draws what a nowcast network leaves open, so it has one inside:
+--base, made by ``ci/train_nowcast_small.py FOLDER --leave-out``, that never saw the event left out
+here (--out, knmi_20100826 if not given). That event is part of no step: the sample in the package
+is a test. Examples and a checkpoint are kept in a folder (--work), and training continues from it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from xearth.data.sources import radar
+from xearth.forecasting.io import load
+from xearth.forecasting.nowcast import NowcastForecaster
+from xearth.forecasting.nowcast_input import read_frames
+from xearth.forecasting.prediff import PreDiffForecaster
+from xearth.models.checkpoints import load_tensors, save_tensors
+from xearth.models.nowcast_cases import Case, case, coarsen
+from xearth.models.prediff.rain import RainDiffusionConfig
+from xearth.models.prediff.rain_cases import Example, example
+from xearth.training.rain_diffusion import RainDiffusionRecipe, fit_laws, fit_rain_diffusion
+
+ROOT = Path(__file__).parents[1]
+ARTIFACT = ROOT / "xearth" / "artifacts" / "prediff-small.safetensors"
+CONFIG = RainDiffusionConfig(base_units=32)
+#: Factor of the width of cells and of the step, and every how many starts.
+VARIANTS = ((1, 1, 2), (2, 1, 6))
+FACTORS = 0.3  # standard deviation of the logarithm of the factors of rain, of every second start
+FEWEST, DEPTH = 3, 6  # frames
+RECIPE = RainDiffusionRecipe(minutes=9.0, rate=2e-3, average=0.98)
+
+
+def cases(path: Path) -> list[Case]:
+    """Return the cases of an event."""
+    frames = read_frames(radar.open(path).load(), slice(None), depth=1, name="training")
+    width, minutes = frames.facts
+    rates = np.concatenate([frames.rates(int(i)) for i in np.asarray(frames.axis.order)])
+    whole, found = torch.from_numpy(rates), []
+    for factor, stride, every in VARIANTS:
+        record = coarsen(whole, factor) if factor > 1 else whole
+        none = torch.full_like(record[0], torch.nan)
+        for start in range(FEWEST * stride, len(record) - CONFIG.leads * stride, every):
+            at = start + stride * np.arange(1 - DEPTH, CONFIG.leads + 1)
+            stack = torch.stack([record[k] if k >= 0 else none for k in at])
+            found.append(case(stack[:DEPTH], stack[DEPTH:], (width * factor, minutes * stride)))
+    return found
+
+
+def examples(name: str, path: Path, base: NowcastForecaster, work: Path) -> list[Example]:
+    """Return the examples of an event, from the folder of work if they are there."""
+    kept = work / f"{name}.examples.safetensors"
+    if not kept.is_file():
+        begun, rng, tensors = time.monotonic(), np.random.default_rng(0), {}
+        held = CONFIG.block * RECIPE.blocks
+        for k, one in enumerate(c for c in cases(path) if min(c.y.shape[-2:]) >= held):
+            factor = float(np.exp(rng.normal(0.0, FACTORS))) if k % 2 else 1.0
+            fields = base.noise.fields(tuple(one.y.shape[-2:]), one.facts, CONFIG.leads, rng)
+            made = example(one, base.network, CONFIG, torch.from_numpy(fields), factor=factor)
+            tensors |= {f"{k}.{part}": value for part, value in made._asdict().items()}
+        save_tensors(kept, tensors, {"count": k + 1})
+        print(f"{name}: {k + 1} examples, {time.monotonic() - begun:.0f} s", flush=True)
+    tensors, facts = load_tensors(kept)
+    return [
+        Example(*(tensors[f"{k}.{part}"] for part in Example._fields))
+        for k in range(int(facts["count"]))
+    ]
+
+
+def train(arguments: argparse.Namespace) -> PreDiffForecaster:
+    """Train a forecaster on all events but one."""
+    base = load(arguments.base)
+    if not isinstance(base, NowcastForecaster) or arguments.out in base.provenance["trained_on"]:
+        raise SystemExit(
+            f"{arguments.base}: expected a NowcastForecaster that never saw {arguments.out}"
+        )
+    files = sorted(arguments.folder.glob("radar_*.nc"))
+    names = {path.stem.removeprefix("radar_"): path for path in files}
+    if arguments.out not in names:
+        raise SystemExit(f"--out {arguments.out}: expected one of {sorted(names)}")
+    del names[arguments.out]
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    events = [examples(name, path, base, arguments.work) for name, path in names.items()]
+    torch.manual_seed(RECIPE.seed)
+    recipe = dataclasses.replace(RECIPE, minutes=arguments.minutes)
+    model = CONFIG.build(recipe.blocks, recipe.blocks)
+    fit_laws(model, events, recipe)
+    trained = fit_rain_diffusion(
+        model,
+        events,
+        recipe,
+        checkpoint=arguments.work / "prediff-small.checkpoint",
+        report=lambda step, loss, spent: print(f"{step} {loss:.4f} {spent:.0f} s", flush=True),
+    )
+    provenance = {
+        "trained_on": ", ".join(names),
+        "never_seen": arguments.out,
+        "recipe": f"{recipe.minutes:g} minutes of one processor, seed {recipe.seed}",
+    }
+    return PreDiffForecaster(
+        config=CONFIG,
+        state=trained.weights(),
+        base=base,
+        name="prediff-small",
+        provenance=provenance,
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read the command line, train and write."""
+    text = __doc__ or ""
+    parser = argparse.ArgumentParser(
+        description=text, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--base", type=Path, required=True)
+    parser.add_argument("--out", default="knmi_20100826")
+    parser.add_argument("--minutes", type=float, default=RECIPE.minutes)
+    parser.add_argument("--work", type=Path, default=Path("prediff-work"))
+    parser.add_argument("--to", type=Path, default=ARTIFACT)
+    found = parser.parse_args(arguments)
+    path = train(found).save(found.to, dtype="float16")
+    print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,453 @@
+r"""Ensembles of rain by diffusion, in the coordinates of the air, that hold constraints.
+
+The way of a forecast:
+
+1. A nowcast network tells the distribution of each cell and lead, as in
+   :mod:`~xearth.forecasting.nowcast`: where the rain goes and how sure that is.
+2. Members of the normal scores it leaves open are drawn by flow matching in a latent space of
+   blocks (:mod:`xearth.models.prediff.rain`), given the last frames and how probable rain is.
+3. The scores are carried along the motion to whole cells, which keeps their spectrum, and become
+   rain by the distributions of the cells they arrive in.
+
+Constraints steer step 2: in every step the predicted scores are moved, as little as it takes to
+first order, until what they decode to holds the constraints; nothing has to be trained for that.
+``impose="exact"`` then takes the nearest fields that hold them, in the units of the forecast.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import xarray as xr
+
+from ..constraints.audit import audit_attrs, flattened
+from ..constraints.cells import NonNegative
+from ..constraints.compiled import all_of
+from ..constraints.feasible import require_feasible
+from ..errors import CheckpointError, ConfigError, ConstraintError
+from ..units import affine, compatible
+from .nowcast import NowcastForecaster
+from .nowcast_input import Frames, read_frames
+from .nowcast_noise import Noise
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..constraints.constraint import Constraint
+    from ..models.conditions.protocol import Condition
+    from ..models.nowcast_law import RainLaw
+    from ..models.prediff.rain import RainDiffusion, RainDiffusionConfig
+
+__all__ = ["KIND", "PreDiffForecaster"]
+
+KIND = "PreDiffForecaster"
+FORMAT = 1
+_BATCH = 2  # members that are drawn at once
+_WAYS = ("exact", "guided")
+
+
+@dataclass(frozen=True, eq=False)
+class _Start:
+    """What members of a start are drawn from.
+
+    Parameters
+    ----------
+    rain : RainLaw (L, H, W)
+        Distributions of the cells of the grid.
+    places : Tensor of int (L, H, W)
+        Where the air of each was at the start, among the cells (h, w) of the scores.
+    context : Tensor (1, T_c, h, w, C)
+        Of the model.
+    model : RainDiffusion
+    """
+
+    rain: RainLaw
+    places: torch.Tensor
+    context: torch.Tensor
+    model: RainDiffusion
+
+    def fields(self, scores: torch.Tensor) -> torch.Tensor:
+        """Return the rain rates (M, L, H, W) in mm/h of scores (M, L, h, w)."""
+        from ..models.rain_scores import rain_of
+
+        index = self.places.flatten(1).expand(len(scores), -1, -1)
+        there = scores.flatten(2).gather(2, index).unflatten(2, self.places.shape[1:])
+        return rain_of(self.rain, there)
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """A condition on the fields of a start, and how rain rates become those fields.
+
+    Parameters
+    ----------
+    condition : Condition
+        On (M, L, H, W, 1) in the units of the forecast.
+    factor : int
+        Rows and columns of the data for one of the model.
+    shape : (int, int)
+        Of the data.
+    hidden : Tensor of bool (H, W)
+        Cells without a forecast.
+    scale : float
+        Units of the forecast for 1 mm/h.
+    exact : bool
+        Whether the nearest fields that hold the condition are taken in the end.
+    """
+
+    condition: Condition
+    factor: int
+    shape: tuple[int, int]
+    hidden: torch.Tensor
+    scale: float
+    exact: bool
+
+    def fields(self, rate: torch.Tensor) -> torch.Tensor:
+        """Return the fields (M, L, H, W, 1) of rain rates in mm/h; gradients pass."""
+        if self.factor > 1:
+            for axis in (-2, -1):
+                rate = rate.repeat_interleave(self.factor, axis)
+            rate = rate[..., : self.shape[0], : self.shape[1]]
+        return (self.scale * rate).masked_fill(self.hidden, float("nan"))[..., None]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PreDiffForecaster:
+    """A diffusion model that forecasts ensembles of rain of radar composites, on any grid.
+
+    Trained by ``ci/train_prediff_small.py``; returned by :func:`xearth.load`; kept by :meth:`save`.
+
+    Parameters
+    ----------
+    config : RainDiffusionConfig
+    state : mapping of str to Tensor
+        Weights of the diffusion model.
+    base : NowcastForecaster
+        Whose network says the distributions; its noise is not used.
+    steps : int
+        Of the sampler.
+    name : str
+    provenance, metrics : mapping
+        Which events trained it, what was measured: plain values.
+    """
+
+    config: RainDiffusionConfig
+    state: Mapping[str, torch.Tensor]
+    base: NowcastForecaster
+    steps: int = 10
+    name: str = "prediff"
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        trained = self.provenance.get("trained_on", "unknown events")
+        return (
+            f"<PreDiffForecaster {self.name!r}: {self.history} -> {self.horizon} frames of rain "
+            f"on any grid, by diffusion; trained on {trained}>"
+        )
+
+    @property
+    def history(self) -> int:
+        """Number of frames that it looks back on; at the begin of a record three are enough."""
+        return self.base.history
+
+    @property
+    def horizon(self) -> int:
+        """Number of leads."""
+        return self.config.leads
+
+    # -- forecast ---------------------------------------------------------------------------------
+
+    def forecast(
+        self,
+        history: xr.DataArray,
+        *,
+        init: Any = None,
+        members: int | None = None,
+        seed: int = 0,
+        constraints: Constraint | Sequence[Constraint] | None = None,
+        impose: Literal["exact", "guided"] = "exact",
+    ) -> xr.DataArray:
+        """Forecast as described in :class:`~xearth.reference.protocol.Forecaster`.
+
+        Parameters
+        ----------
+        history : DataArray (time, y, x)
+            Rain rates, or reflectivities that state their Z-R relation (``zr_a``, ``zr_b``), at an
+            even step of 2 to 20 minutes, on a grid of even spacing.
+        init, members, seed
+            As there. Without members the forecast is the mean of the cells' distributions. Member
+            k of a seed is the same for any number of members.
+        constraints : Constraint or sequence of them, optional
+            What every member shall hold.
+        impose : {"exact", "guided"}
+            Guide sampling towards the constraints and then take the nearest fields that hold them,
+            which are not negative; or guide alone. The attributes of the forecast say how far each
+            constraint is off.
+
+        Returns
+        -------
+        DataArray (init, lead[, member], y, x)
+            In the units and on the grid of the history; missing where the last frame is.
+
+        Raises
+        ------
+        AxisError, GridMismatchError, TimeAxisError, MissingDataError, UnitsError
+            As :meth:`xearth.forecasting.nowcast.NowcastForecaster.forecast`.
+        ConfigError
+            ``members`` is no whole number of at least 1, or missing where there are constraints;
+            ``impose`` is no way there is.
+        ConstraintError, LeadError, RegionError
+            Constraints that contradict each other, do not fit the forecast, or have no exact
+            projection where it is asked for.
+        """
+        if members is not None and (not isinstance(members, int | np.integer) or members < 1):
+            raise ConfigError(
+                f"members={members!r}: expected a whole number of at least 1, or None for the mean"
+            )
+        if impose not in _WAYS:
+            raise ConfigError(f"impose={impose!r}: expected one of {', '.join(_WAYS)}")
+        asked = () if constraints is None else flattened(constraints)
+        if asked and members is None:
+            raise ConfigError("constraints steer members: say how many, for example members=10")
+        frames = read_frames(history, init, depth=self.history, name=self.name)
+        count = len(frames.positions)
+        if members is None:
+            made = np.stack([self._mean(frames, i) for i in range(count)])
+            return self._label(made, frames, None)
+        wanted = self._asked(frames, asked, impose) if asked else [None] * count
+        made = np.stack([self._members(frames, i, members, seed, wanted[i]) for i in range(count)])
+        found = self._label(made, frames, members)
+        if asked:
+            found.attrs |= {**audit_attrs(found, asked), "xearth_imposed": impose}
+        return found
+
+    def _mean(self, frames: Frames, i: int) -> np.ndarray:
+        """Return the mean in mm/h (L, H, W) from a start."""
+        mean = self._start(frames, i).rain.mean()
+        return frames.hide(frames.fine(mean.numpy()), i)
+
+    def _start(self, frames: Frames, i: int) -> _Start:
+        """Return what members of a start are drawn from."""
+        import torch
+
+        from ..models.advection import sample
+        from ..models.nowcast import lagrangian, signal
+        from ..models.nowcast_law import law
+        from ..models.rain_scores import air_laws, wet_probit
+
+        with torch.no_grad():
+            rate = torch.from_numpy(frames.rates(i))[None]
+            known = ~rate.isnan()
+            moved = lagrangian(signal(rate.nan_to_num(0.0)), known, self.horizon)
+            z, seen = moved.z[0], moved.known[0]
+            width, minutes = frames.facts
+            speed = moved.speed[0] * width * 1000 / (minutes * 60)
+            told = {"facts": frames.facts, "leads": self.horizon}
+            raw = air_laws(self.base.network, z, seen, speed, **told)
+            at = _arrivals(moved.back[0], moved.border)
+            rain = law(sample(raw, at))
+            rows, columns = (
+                _span(at[..., k], z.shape[-2 + k], self.config.multiple) for k in (0, 1)
+            )
+            probit = wet_probit(law(raw))[[n - 1 for n in self.config.told]]
+            some = [
+                _part(x, rows, columns)[None]
+                for x in (z[[-1 - n for n in self.config.frames]], probit)
+            ]
+            h, w = (len(n) // self.config.block for n in (rows, columns))
+            model = self.config.build(h, w)
+            model.load(dict(self.state))
+            model.eval().requires_grad_(False)
+            cell = at.round().long()
+            places = (cell[..., 0] - rows[0]).clamp(0, len(rows) - 1) * len(columns)
+            places = places + (cell[..., 1] - columns[0]).clamp(0, len(columns) - 1)
+            return _Start(rain, places, model.context(*some), model)
+
+    def _members(
+        self, frames: Frames, i: int, members: int, seed: int, asked: _Asked | None
+    ) -> np.ndarray:
+        """Return members in mm/h (L, M, H, W) from a start."""
+        from ..models.prediff.nearest import NearestGuidance
+
+        start = self._start(frames, i)
+        found = []
+        guidance = None
+        if asked is not None:
+
+            def guidance(decode: Any) -> Sequence[Any]:
+                def fields(x: torch.Tensor) -> torch.Tensor:
+                    return asked.fields(start.fields(decode(x)))
+
+                return (NearestGuidance(condition=asked.condition, decode=fields),)
+
+        key = int(np.random.SeedSequence([abs(seed), int(frames.keys[i])]).generate_state(1)[0])
+        for k in range(0, members, _BATCH):
+            numbers = range(k, min(k + _BATCH, members))
+            scores = start.model.sample(
+                start.context, members=numbers, steps=self.steps, seed=key, guidance=guidance
+            )
+            rate = start.fields(scores)
+            if asked is not None and asked.exact:
+                exact = asked.condition.project(asked.fields(rate))
+                found.append((exact[..., 0] / asked.scale).numpy())
+            else:
+                found.append(frames.hide(frames.fine(rate.numpy()), i))
+        return np.concatenate(found).swapaxes(0, 1)
+
+    def _asked(
+        self, frames: Frames, constraints: Sequence[Constraint], impose: str
+    ) -> list[_Asked | None]:
+        """Return the condition of each start, before anything is drawn."""
+        import torch
+
+        units = str(frames.source.attrs["units"])
+        if compatible(units, "dBZ"):
+            raise ConstraintError(
+                f"{self.name}: constraints steer rain rates, {frames.source.name!r} is in {units}. "
+                "Forecast xearth.rain_rate(history) instead."
+            )
+        scale, _ = affine("mm h-1", units)
+        every = (*constraints, NonNegative())
+        found: list[_Asked | None] = []
+        L, (H, W) = self.horizon, frames.grid.shape
+        for i in range(len(frames.positions)):
+            empty = frames.hide(np.zeros((L, H, W), dtype=np.float32), i)
+            one = dataclasses.replace(
+                frames, positions=frames.positions[i : i + 1], steps=frames.steps[i : i + 1]
+            )
+            template = self._label(empty[None], one, None)
+            require_feasible(every, template)
+            condition = all_of([c.on(template) for c in every])
+            if impose == "exact" and not condition.exact:
+                raise ConstraintError(
+                    f"{condition.name} has no exact projection. Use impose='guided'."
+                )
+            hidden = torch.from_numpy(np.isnan(empty[0]))
+            exact = impose == "exact"
+            found.append(_Asked(condition, frames.factor, (H, W), hidden, scale, exact))
+        return found
+
+    def _label(self, made: np.ndarray, frames: Frames, members: int | None) -> xr.DataArray:
+        """Return rain rates in mm/h (I, L[, M], H, W) as a forecast in the units of the history."""
+        named = dataclasses.replace(self.base, name=self.name, provenance=self.provenance)
+        found = named._label(made, frames, members)
+        found.attrs["history"] = found.attrs["history"].replace(repr(named), repr(self))
+        return found
+
+    # -- storage ----------------------------------------------------------------------------------
+
+    def save(self, path: str | Path, *, dtype: str | None = None) -> Path:
+        """Write one safetensors file, whole or not at all.
+
+        Parameters
+        ----------
+        path : path
+        dtype : str, optional
+            Keep the weights of the denoiser in this dtype, "float16" for half the size.
+
+        Raises
+        ------
+        CheckpointError
+            The folder does not exist.
+        """
+        import torch
+
+        from ..models.checkpoints import save_tensors
+
+        kept = dict(self.state)
+        if dtype is not None:
+            narrow = [k for k in kept if k.startswith("denoiser.") and kept[k].is_floating_point()]
+            kept |= {k: kept[k].to(getattr(torch, dtype)) for k in narrow}
+        tensors = {f"diffusion.{k}": v.contiguous() for k, v in kept.items()}
+        tensors |= {f"base.{k}": v for k, v in self.base.state.items()}
+        facts = {
+            "format": FORMAT,
+            "kind": KIND,
+            "name": self.name,
+            "config": self.config.to_dict(),
+            "base": {
+                "config": self.base.config.to_dict(),
+                "provenance": dict(self.base.provenance),
+            },
+            "steps": self.steps,
+            "provenance": dict(self.provenance),
+            "metrics": dict(self.metrics),
+        }
+        return save_tensors(path, tensors, facts)
+
+    @classmethod
+    def restore(
+        cls, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]
+    ) -> PreDiffForecaster:
+        """Return the forecaster of a file's content; :func:`xearth.load` reads the file."""
+        from ..models.nowcast import NowcastConfig
+        from ..models.prediff.rain import RainDiffusionConfig
+
+        parts: dict[str, dict[str, torch.Tensor]] = {"diffusion": {}, "base": {}}
+        for key, value in tensors.items():
+            part, _, name = key.partition(".")
+            parts[part][name] = value.float() if value.is_floating_point() else value
+        config = RainDiffusionConfig.from_dict(facts["config"])
+        base = NowcastForecaster(
+            config=NowcastConfig.from_dict(facts["base"]["config"]),
+            state=parts["base"],
+            noise=Noise(),
+            horizon=config.leads,
+            name=f"base of {facts['name']}",
+            provenance=facts["base"]["provenance"],
+        )
+        _check(config.build().weights(), parts["diffusion"])
+        _check(base.config.build().state_dict(), parts["base"])
+        return cls(
+            config=config,
+            state=parts["diffusion"],
+            base=base,
+            steps=facts["steps"],
+            name=facts["name"],
+            provenance=facts["provenance"],
+            metrics=facts["metrics"],
+        )
+
+
+def _check(wanted: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor]) -> None:
+    """Refuse weights that do not fit."""
+    shapes = [{k: tuple(v.shape) for k, v in part.items()} for part in (wanted, found)]
+    if shapes[0] != shapes[1]:
+        names = sorted(shapes[0].keys() | shapes[1].keys())
+        odd = [n for n in names if shapes[0].get(n) != shapes[1].get(n)]
+        raise CheckpointError(
+            f"the weights do not fit the configuration; {len(odd)} of {len(names)} differ, first "
+            f"{odd[0]!r}: expected {shapes[0].get(odd[0])}, found {shapes[1].get(odd[0])}"
+        )
+
+
+def _arrivals(back: torch.Tensor, border: int) -> torch.Tensor:
+    """Return where what arrives in the cells of the grid was, (L, H, W, 2), with the border."""
+    import torch
+
+    H, W = back.shape[1:3]
+    axes = (torch.arange(n, dtype=back.dtype) for n in (H, W))
+    at = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1) - back
+    return at[:, border : H - border, border : W - border]
+
+
+def _span(at: torch.Tensor, cells: int, multiple: int) -> range:
+    """Return the rows or columns that are read, so many that it is a multiple; some lie outside."""
+    low = max(int(at.min().floor()), 0)
+    high = min(int(at.max().ceil()), cells - 1) + 1
+    return range(low, low + -(-(max(high - low, 4 * multiple)) // multiple) * multiple)
+
+
+def _part(x: torch.Tensor, rows: range, columns: range) -> torch.Tensor:
+    """Return rows and columns of fields, 0 where they lie outside."""
+    import torch
+
+    some = x[..., rows.start : rows.stop, columns.start : columns.stop]
+    pad = (0, len(columns) - some.shape[-1], 0, len(rows) - some.shape[-2])
+    return torch.nn.functional.pad(some, pad)
