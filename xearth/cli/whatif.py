@@ -256,8 +256,8 @@ def strips(free: xr.DataArray, found: Sequence[Future], rain: xr.DataArray) -> A
         ax.set(xlabel="", ylabel=ax.get_ylabel() if ax in grid[:, 0] else "", xticks=[], yticks=[])
     for k, ax in enumerate(grid[1]):
         ax.set_title(f"member {k // len(DRAWN)}, {DRAWN[k % len(DRAWN)]} min", fontsize=8)
-    for ax, one in zip(grid[:, 0], [None, *found], strict=True):
-        ax.set_ylabel("observed" if one is None else _says(one), fontsize=8)
+    for ax, row in zip(grid[:, 0], [None, *found], strict=True):
+        ax.set_ylabel("observed" if row is None else _says(row), fontsize=8)
     scale_bar(figure, grid, "rain (mm/h)")
     figure.suptitle(f"What if? The hour from {stamp(start, day=True)}", fontsize=11)
     return figure
