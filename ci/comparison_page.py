@@ -182,6 +182,31 @@ def costs(found: Line) -> tuple[list[str], list[list[str]]]:
     return header, body
 
 
+def outcome(found: Line) -> str:
+    """Return how many networks have a lower MSE than what learns nothing, at both budgets."""
+    budgets = (
+        ("steps", f"After {found['recipe']['steps']} steps"),
+        ("time", f"After {found['recipe']['seconds']:g} s"),
+    )
+    lines = []
+    for budget, when in budgets:
+        parts = []
+        for data, what in (("nbody", "the digits"), ("radar", "the radar")):
+            rows = [row for row in found["rows"] if row["data"] == data]
+            of = {
+                (row["network"], row["budget"]): row["scores"]["mse"]["interval"][0] for row in rows
+            }
+            ours = [mse for (_, at), mse in of.items() if at == budget]
+            counts = [
+                f"{sum(mse < bar for mse in ours)} than {name.lower()}"
+                for (name, at), bar in of.items()
+                if at is None
+            ]
+            parts.append(f"on {what} {', '.join(counts)}")
+        lines.append(f"{when}, of {len(ours)} networks have a lower MSE: {'; '.join(parts)}.")
+    return "\n".join(lines)
+
+
 PAGE = """\
 All networks in miniature
 =========================
@@ -193,6 +218,8 @@ scored on what they never saw: after equally many steps of the optimizer, and af
 seconds. It says which of them learn something of these data within seconds on one core of a
 processor; it does not say which is best at its full size, and it is not the published table
 (:doc:`seed-tables`). :doc:`The gallery </auto_gallery/plot_comparison>` draws it.
+
+{outcome}
 
 .. code-block:: bash
 
@@ -257,6 +284,10 @@ After {seconds:g} s:
 What to mind
 ------------
 
+- A network whose error on the digits is that of the mean of all frames has learned where digits are
+  on average, and no motion yet.
+- UNet is scored with running means and variances of its layers, which move slowly: after few steps
+  they are not those of the data, and what is too much in logarithms is far too much in mm/h.
 - A squared error in logarithms makes smooth, low forecasts, which seldom reach 5 mm/h.
 - Few steps favor networks that begin near a sensible forecast; time favors those whose steps are
   cheap. What is left of both when training goes on for days, this cannot tell.
@@ -279,6 +310,7 @@ def page(found: Line) -> str:
         nbody_seeds=len(found["seeds"]["nbody"]),
         radar_runs=found["runs"]["radar"],
         costs=listed(*costs(found)),
+        outcome=outcome(found),
     )
 
 
