@@ -43,7 +43,7 @@ def draw(ax, data, score, *, scale=1.0, each=False):
             ax.plot([low, high], [at, at], color=color)
         ax.plot(mean, at, "o", color=color, label=labels[row["budget"]])
     ax.set_yticks(range(len(networks)), short)
-    ax.invert_yaxis()
+    ax.set_ylim(len(networks) - 0.5, -0.5)
     ax.grid(axis="x", alpha=0.3)
 
 
@@ -91,6 +91,6 @@ for row in found["rows"]:
         ax.plot(mean, at, "o", color=color, label=labels[row["budget"]])
 ax.axvline(0, color="0.4", linestyle=":", label="persistence")
 ax.set_yticks(range(len(networks)), short)
-ax.invert_yaxis()
+ax.set_ylim(len(networks) - 0.5, -0.5)
 ax.set_xlabel("CSI at 1 mm/h less that of persistence")
 legend(fig, ax)
