@@ -22,8 +22,6 @@ __all__ = ["Frames", "read_frames"]
 #: Width of the cells in km, and minutes between frames, that the public radar events have.
 WIDTH = 2.0
 WIDEST, STEPS = 10.0, (2.0, 20.0)
-#: What a network is told lies within what it was trained on.
-TOLD = ((2.0, 4.0), (5.0, 12.0))
 FEWEST, SMALLEST = 3, 16
 _DEGREE = 111.195  # km
 

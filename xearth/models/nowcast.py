@@ -60,6 +60,8 @@ LEVELS, FEATURES = 5, 59
 #: Cells within which there must be rain for rain to come (to twice that), and what is said where
 #: there is none.
 FAR, NEVER = 32, -12.0
+#: Widths of cells in km, steps in minutes, and the longest lead in minutes, of training.
+WIDTHS, STEPS, LONGEST = (1.9, 4.1), (5.0, 12.0), 144.0
 CHUNK = 8192  # cells that a processor's cache holds
 
 
@@ -181,11 +183,12 @@ class NowcastNet(nn.Module):
 
 
 def _told(facts: Tensor, minutes: Tensor) -> Tensor:
-    """Return what the lead is told by, (..., 7)."""
-    tau = minutes / 60
+    """Return what the lead is told by, (..., 7), within what training has seen."""
+    tau = minutes.clamp_max(LONGEST) / 60
     small = (tau / 0.25).log()
     width, step = (
-        (facts[..., k] / usual).log().expand_as(tau) for k, usual in enumerate((2.0, 5.0))
+        (facts[..., k].clamp(*limits) / usual).log().expand_as(tau)
+        for k, (limits, usual) in enumerate(((WIDTHS, 2.0), (STEPS, 5.0)))
     )
     parts = [tau, small, small**2 / 2, (-tau / 0.25).exp(), width, step, width * small]
     return torch.stack(parts, dim=-1)
