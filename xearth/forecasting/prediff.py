@@ -161,6 +161,11 @@ class PreDiffForecaster:
         """Number of leads."""
         return self.config.leads
 
+    @property
+    def ways(self) -> tuple[str, ...]:
+        """How constraints can be imposed, the default first."""
+        return _WAYS
+
     # -- forecast ---------------------------------------------------------------------------------
 
     def forecast(
