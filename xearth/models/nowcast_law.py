@@ -136,7 +136,7 @@ def score(rain: RainLaw, y: Tensor, thresholds: Thresholds) -> tuple[Tensor, Ten
     --------
     >>> narrow = RainLaw(torch.tensor(0.0), torch.tensor(4.0).log(), torch.tensor(0.01).log())
     >>> score(narrow, torch.tensor(1.0), Thresholds.between(0.01, 100.0, 400))[0].round(decimals=2)
-    tensor(3.)
+    tensor(2.9500)
     """
     natural = torch.zeros_like(rain.scale)
     logarithmic = torch.zeros_like(rain.scale)
