@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .constraints.cells import AtPoints, EachCell, NonNegative
     from .constraints.constraint import All, Bound, Constraint
     from .constraints.extremes import AreaMaximum, AreaQuantile
+    from .constraints.factor import ByFactor
     from .constraints.feasible import conflicts, require_feasible
     from .constraints.functional import Index, Nino3, Nino4, Nino12, Nino34
     from .constraints.intensity import IntensityAnomaly, IntensityClimatology, TransformedMean
@@ -96,6 +97,7 @@ _HOMES = {
     "constraints.cells": ("AtPoints", "EachCell", "NonNegative"),
     "constraints.constraint": ("All", "Bound", "Constraint"),
     "constraints.extremes": ("AreaMaximum", "AreaQuantile"),
+    "constraints.factor": ("ByFactor",),
     "constraints.feasible": ("conflicts", "require_feasible"),
     "constraints.intensity": ("IntensityAnomaly", "IntensityClimatology", "TransformedMean"),
     "constraints.relations": ("BudgetClosed", "Conserved", "Monotone", "Ordered", "PersistentMask"),
@@ -168,6 +170,7 @@ __all__ = [
     "Bound",
     "Box",
     "BudgetClosed",
+    "ByFactor",
     "Climatology",
     "Conserved",
     "Constraint",

@@ -27,6 +27,7 @@ import xarray as xr
 from ..cf.attrs import index_attrs, temperature_metadata
 from ..cf.discover import discover
 from ..errors import ConstraintError, RegionError
+from ..fields.rain import kind_of
 from ..fields.regions import Box
 from ..units import cf_format, is_difference, parse
 from .amount import Amount
@@ -252,6 +253,11 @@ class AreaTotal(Areal):
 
     def units(self, field: xr.DataArray) -> str:
         """Return the units of what is measured."""
+        if kind_of(field) == "reflectivity":
+            raise ConstraintError(
+                f"{self}: expected rain, found the reflectivity {field.name!r}, which does not add "
+                "up. Bound xearth.AreaMean() in mm/h, or give xearth.rain_rate(...) of it."
+            )
         return cf_format(parse(super().units(field)) * parse("m2"))
 
     def reduced(self, field: xr.DataArray, dims: tuple[str, ...]) -> xr.DataArray:
@@ -291,6 +297,16 @@ class AreaFraction(Areal):
         object.__setattr__(self, "above", Amount.of(self.above, "threshold above"))
         if len(self.above.values) != 1:
             raise ConstraintError(f"above={self.above}: expected one threshold.")
+
+    def _amount(self, bound: Any) -> Amount:
+        amount = super()._amount(bound)
+        parts = amount.within(xr.DataArray(0.0, attrs={"units": "1"}, name="part of the area"))
+        if parts.min() < 0 or parts.max() > 1:
+            raise ConstraintError(
+                f"bound of {self}: expected 0 to 100 %, found {amount}. A part of the area is "
+                "between none and all of it."
+            )
+        return amount
 
     @property
     def what(self) -> str:

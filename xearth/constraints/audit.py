@@ -15,6 +15,8 @@ import xarray as xr
 from ..cf.discover import discover
 from ..errors import ConstraintError
 from .constraint import Bound, Constraint, Forecast, parts
+from .factor import ByFactor
+from .intensity import IntensityAnomaly
 
 __all__ = ["audit", "audit_attrs"]
 
@@ -28,6 +30,11 @@ def flattened(constraints: Constraint | Sequence[Constraint]) -> tuple[Constrain
         Something else than a constraint.
     """
     given = (constraints,) if isinstance(constraints, Constraint) else tuple(constraints)
+    if not given:
+        raise ConstraintError(
+            "constraints: expected one or more, found none. Write a comparison such as "
+            "xearth.AreaMean() >= xearth.Q(8, 'mm/h')."
+        )
     wrong = [c for c in given if not isinstance(c, Constraint)]
     if wrong:
         raise ConstraintError(
@@ -129,7 +136,7 @@ def _entry(constraint: Constraint, forecast: Forecast) -> dict[str, Any]:
         "held": int(holds.sum()),
         "of": int(holds.size),
     }
-    if isinstance(constraint, Bound):
+    if isinstance(constraint, Bound | ByFactor | IntensityAnomaly):
         value = constraint.measure(forecast)
         found["lowest"], found["highest"] = (float(v) for v in (value.min(), value.max()))
     return {k: None if v is not None and v != v else v for k, v in found.items()}  # noqa: PLR0124

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import xarray as xr
 
 from ..errors import ConstraintError
+from ..fields.rain import kind_of
 from ..units import compatible, is_difference
 from .amount import Amount
 from .areal import Areal
@@ -101,6 +102,11 @@ class NonNegative(Constraint):
         field = field_of(obj, self.variable)
         cells = EachCell(self.where, self.variable)
         units = cells.units(field)
+        if kind_of(field) == "reflectivity":
+            raise ConstraintError(
+                f"{self}: 0 {units} of {field.name!r} is weak rain and no lower limit; the rain of "
+                "a reflectivity is never below 0. Leave it out."
+            )
         if units != "K" and compatible(units, "K") and not is_difference(field.attrs):
             raise ConstraintError(
                 f"{self}: the 0 of {field.name!r} in {units!r} is no lower limit. Bound it as you "

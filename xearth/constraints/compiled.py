@@ -35,6 +35,7 @@ from .sums import (
     horizon,
     joined,
     linear,
+    observed,
     one_row,
     point_rows,
     positions,
@@ -102,26 +103,30 @@ def _range(functional: EachCell, geometry: Geometry, bound: Bound) -> Condition:
         sides[side] = torch.as_tensor(values)
     where = torch.as_tensor(cells_inside(functional, geometry))
     finite = [np.abs(b.within(field)).max() for b in (bound.lower, bound.upper) if b is not None]
-    return Range(where=where, scale=max(finite) or 1.0, name=str(bound), **sides)
+    options = {"scale": max(finite) or 1.0, "name": str(bound)}
+    if bound.sd is not None:
+        options["sd"] = torch.as_tensor(bound.sd.within(field, spread=True))
+    options, wrapped = observed(options, one=True)
+    return wrapped(Range(where=where, **options, **sides))
 
 
 def index_condition(index: Index, template: Forecast, bound: Bound) -> Condition:
     """Return the linear condition of an index."""
-    each = index.by_start(field_of(template, None))
+    each = index.by_start(field_of(template, index.variable))
     if (each != each[0]).any():
         raise LeadError(
             f"{index}: expected one set of leads, found others for each start. Make the condition "
             "of each start: template.isel(init=[0])."
         )
     geometry = Geometry(template)
-    weights = geometry.canonical(index.box.weights(geometry.one(None)))
-    known = geometry.known(None)
+    weights = geometry.canonical(index.box.weights(geometry.one(index.variable)))
+    known, channel = geometry.known(index.variable), geometry.channel(index.variable)
     rows: list[Row] = []
     for t in each[0]:
         inside = weights * known[t]
         if not inside.any():
             raise RegionError(f"{index}: expected some cell with a value in {index.box}.")
-        rows.append(one_row(inside / inside.sum(), geometry.cells(int(t), 0)))
+        rows.append(one_row(inside / inside.sum(), geometry.cells(int(t), channel)))
     return linear(horizon(rows, 1), geometry, **bounds_of(index, bound, geometry))
 
 

@@ -23,7 +23,7 @@ from .intensity import TransformedMean
 from .reflectivity import no_echo, rated_of
 from .relations import Monotone, Ordered, PersistentMask
 from .spectrum import SpectrumSlope
-from .sums import bounds_of, mean_rows, sums
+from .sums import bounds_of, mean_rows, observed, sums
 from .where import Place, area_weights
 
 if TYPE_CHECKING:
@@ -54,13 +54,15 @@ def extreme_condition(
     """Return the condition of the largest value, a quantile or a fraction of the area."""
     from ..models.conditions.extremes import Exceedance, Maximum, Quantile
 
+    options, wrapped = observed(options, one=True)
     rows = sums(mean_rows(functional, geometry), geometry)
     if isinstance(functional, AreaMaximum):
-        return Maximum(rows, **options)
+        return wrapped(Maximum(rows, **options))
     if isinstance(functional, AreaQuantile):
-        return Quantile(rows, q=functional.level, **options)
+        return wrapped(Quantile(rows, q=functional.level, **options))
     threshold = float(functional.above.within(geometry.one(functional.variable))[0])
-    return Exceedance(rows, threshold=threshold, **options | {"scale": abs(threshold) or 1.0})
+    scale = {"scale": abs(threshold) or 1.0}
+    return wrapped(Exceedance(rows, threshold=threshold, **options | scale))
 
 
 def transformed_condition(
@@ -70,9 +72,10 @@ def transformed_condition(
     from ..models.conditions.transformed import Decibel
     from ..models.conditions.transformed import TransformedMean as Condition
 
+    options, wrapped = observed(options)
     least = float(functional.least.within(geometry.one(functional.variable))[0])
     rows = sums(mean_rows(functional, geometry), geometry)
-    return Condition(rows, transform=Decibel(least), **options)
+    return wrapped(Condition(rows, transform=Decibel(least), **options))
 
 
 def rate_condition(functional: Areal, template: Forecast, bound: Bound) -> Condition:
@@ -88,9 +91,10 @@ def rate_condition(functional: Areal, template: Forecast, bound: Bound) -> Condi
     field = geometry.one(functional.variable)
     rated = rated_of(field)
     options = bounds_of(replace(functional, variable=None), bound, Geometry(rated))
+    options, wrapped = observed(options)
     rows = sums(mean_rows(functional, geometry), geometry)
     rate = Rate(float(rated.attrs["zr_a"]), float(rated.attrs["zr_b"]), no_echo(field))
-    return Condition(rows, transform=rate, **options)
+    return wrapped(Condition(rows, transform=rate, **options))
 
 
 @dataclass(frozen=True)
@@ -245,7 +249,7 @@ def spectrum_condition(functional: SpectrumSlope, template: Forecast, bound: Bou
     from ..models.conditions.spectrum import SpectrumSlope as Condition
 
     geometry = Geometry(template)
-    options = bounds_of(functional, bound, geometry)
+    options, wrapped = observed(bounds_of(functional, bound, geometry))
     if not geometry.known(functional.variable).all():
         raise MissingDataError(
             f"{functional}: expected a field without missing cells, whose spectrum is not that of "
@@ -253,9 +257,9 @@ def spectrum_condition(functional: SpectrumSlope, template: Forecast, bound: Bou
         )
     T, _, _, C = geometry.shape
     channel = geometry.channel(functional.variable)
-    for side, none in (("lower", -np.inf), ("upper", np.inf)):
+    scale = torch.as_tensor(options["scale"], dtype=torch.float64)
+    for side, none in (("lower", -np.inf), ("upper", np.inf), ("scale", float(scale.max()))):
         full = torch.full((T, C), none, dtype=torch.float64)
-        full[:, channel] = options[side]
+        full[:, channel] = scale if side == "scale" else options[side]
         options[side] = full.flatten()
-    options.pop("sd", None)
-    return Condition(geometry.shape, band=functional.waves, **options)
+    return wrapped(Condition(geometry.shape, band=functional.waves, **options))

@@ -23,6 +23,7 @@ import xarray as xr
 
 from ..cf.discover import discover
 from ..errors import ConstraintError
+from ..units import compatible
 from .amount import Amount
 from .held import Held
 from .reading import field_of, larger
@@ -214,7 +215,16 @@ class Bound(Constraint):
     sd: Amount | None = None
 
     def __post_init__(self) -> None:
+        from .functional import Functional
+
         given = [b for b in (self.lower, self.upper) if b is not None]
+        strange = [b for b in (*given, self.sd) if b is not None and not isinstance(b, Amount)]
+        if not isinstance(self.of, Functional) or strange:
+            raise ConstraintError(
+                f"bound of {self.of}: expected a functional and amounts with a unit, found "
+                f"{strange or self.of}. Write a comparison such as "
+                "xearth.AreaMean() >= xearth.Q(8, 'mm/h')."
+            )
         if not given:
             raise ConstraintError(f"{self.of}: expected a bound, found none.")
         if len(given) == 2:
@@ -229,6 +239,11 @@ class Bound(Constraint):
             raise ConstraintError(
                 f"{self.of}: expected a positive standard deviation about one mean, found "
                 f"{self.sd} about {self.lower} to {self.upper}."
+            )
+        if self.sd is not None and not compatible(self.sd.unit, given[0].unit):
+            raise ConstraintError(
+                f"{self.of} near {given[0]}: expected a standard deviation in units of it, found "
+                f"{self.sd}. Write xearth.Q(..., {given[0].unit!r})."
             )
 
     def __str__(self) -> str:
@@ -247,6 +262,7 @@ class Bound(Constraint):
     def measure(self, obj: Forecast) -> xr.DataArray:
         """Return what is bound, labeled, with units; rain rates of a reflectivity for a mean."""
         rated = self._rated(obj)
+        self.of.require_bounded(obj)
         return self.of.measure(obj) if rated is None else rated[0].measure(rated[1])
 
     def _rated(self, obj: Forecast) -> tuple[Functional, xr.DataArray] | None:

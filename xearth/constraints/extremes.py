@@ -77,8 +77,10 @@ class AreaQuantile(Areal):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.level < 1:
-            raise ConstraintError(f"level={self.level}: expected a part between 0 and 1.")
+        if not isinstance(self.level, float | int) or not 0 < self.level < 1:
+            raise ConstraintError(
+                f"level={self.level}: expected a number between 0 and 1: 0.99 for 99 %."
+            )
 
     @property
     def what(self) -> str:

@@ -153,6 +153,7 @@ def _claim(condition: Condition) -> _Claim | None:
     from ..models.conditions.extremes import Exceedance, Maximum, Quantile
     from ..models.conditions.linear import Linear
     from ..models.conditions.ranges import Range
+    from ..models.conditions.scaled import Scaled
 
     if isinstance(condition, Range) and condition.where is not None:
         where = condition.where.numpy()
@@ -161,14 +162,14 @@ def _claim(condition: Condition) -> _Claim | None:
         )
         low, high = np.where(where, low, -np.inf).ravel(), np.where(where, high, np.inf).ravel()
         return _Claim(where.size, low=low, high=high)
-    if not isinstance(condition, Linear | Maximum | Quantile | Exceedance):
+    if not isinstance(condition, Linear | Scaled | Maximum | Quantile | Exceedance):
         return None
     sums, m = _Sums.of(condition.rows), len(condition.rows)
     lower, upper = (
         np.broadcast_to(b.numpy(), (m,)) for b in condition.bounds(condition.rows.weights)
     )
-    if isinstance(condition, Linear):
-        return _Claim(sums.n, sums, lower, upper) if condition.sd is None else None
+    if isinstance(condition, Linear | Scaled):
+        return _Claim(sums.n, sums, lower, upper) if condition.exact else None
     sums = _Sums.of(condition.rows.mean())
     if isinstance(condition, Exceedance):
         threshold = np.full(m, condition.threshold)

@@ -32,7 +32,7 @@ from ..units import is_difference
 from .amount import Amount
 from .constraint import Bound, Constraint
 from .frames import Frames, frame_dim, months_of, season_text
-from .reading import field_of
+from .reading import field_of, variable_text
 
 if TYPE_CHECKING:
     from ..models.conditions.protocol import Condition
@@ -79,6 +79,14 @@ class Functional:
         """Return the dim along which several bounds lie."""
         return frame_dim(measured) if measured.dims else None
 
+    def require_bounded(self, obj: Forecast) -> None:
+        """Refuse a forecast whose measure has no meaning as a bound; by default none is.
+
+        Raises
+        ------
+        ConstraintError
+        """
+
     def counted(self, excess: xr.DataArray, obj: Forecast) -> xr.DataArray:
         """Return the violation with what does not count set to 0."""
         return excess
@@ -110,10 +118,15 @@ class Functional:
             return type(self) is type(other) and own == its
         if hasattr(other, "magnitude") or isinstance(other, Amount | int | float | np.number):
             if not hasattr(other, "magnitude") and not isinstance(other, Amount):
+                if other == 0:
+                    raise ConstraintError(
+                        f"bound of {self}: expected the quantity to the right of >=, <= or ==, "
+                        "found 0 without a unit, as which a quantity to the left compares. Write "
+                        f"functional >= xearth.Q(8, {self.example_unit!r})."
+                    )
                 raise ConstraintError(
                     f"bound of {self}: expected a quantity to the right of ==, found {other!r} "
-                    f"without a unit (a quantity on the left compares as 0). Write "
-                    f"xearth.Q({other!r}, {self.example_unit!r})."
+                    f"without a unit. Write xearth.Q({other!r}, {self.example_unit!r})."
                 )
             amount = self._amount(other)
             return Bound(self, lower=amount, upper=amount)
@@ -122,6 +135,11 @@ class Functional:
     def __ne__(self, other: object) -> Any:
         if isinstance(other, Functional):
             return not self == other
+        if hasattr(other, "magnitude") or isinstance(other, Amount):
+            raise ConstraintError(
+                f"{self} != {other}: expected >=, <= or ==, as there is no nearest forecast that "
+                "only differs from a value."
+            )
         return NotImplemented
 
     def __hash__(self) -> int:
@@ -155,7 +173,10 @@ class Index(Functional):
         monthly forecasts.
     season : str or tuple of int, optional
         In place of a lead: the mean over the first whole run of these months in the forecast, by
-        valid time; initials such as ``"DJF"`` or numbers such as ``(12,)``.
+        valid time; initials such as ``"DJF"`` or numbers such as ``(12,)``. Also of an observed
+        sequence, by its time.
+    variable : str, optional
+        Name or standard name; needed where a forecast has several fields.
 
     Raises
     ------
@@ -182,6 +203,7 @@ class Index(Functional):
     lead: int | None = None
     steps: int = 1
     season: str | tuple[int, ...] | None = None
+    variable: str | None = None
 
     example_unit = "K"
 
@@ -205,10 +227,11 @@ class Index(Functional):
                 raise ConfigError(f"index {self.box.name!r}: steps go with a lead, not a season.")
 
     def __str__(self) -> str:
+        what = f"{self.box.name}{variable_text(self.variable)}"
         if self.season is not None:
-            return f"{self.box.name} in {season_text(months_of(self.season))}"
+            return f"{what} in {season_text(months_of(self.season))}"
         mean = f", mean over {self.steps} leads" if self.steps > 1 else ""
-        return f"{self.box.name} at lead {self.lead}{mean}"
+        return f"{what} at lead {self.lead}{mean}"
 
     def positions(self, leads: np.ndarray) -> np.ndarray:
         """Return the positions (m,) in ``leads`` that are averaged.
@@ -235,7 +258,12 @@ class Index(Functional):
         """Return the positions (inits, m) of the leads that are averaged, for each start."""
         if self.season is not None:
             return Frames(months=months_of(self.season)).by_start(forecast)
-        return self.positions(forecast["lead"].values)[None]
+        if "lead" not in forecast.coords:
+            raise LeadError(
+                f"{self}: expected a forecast with leads, found the dims {forecast.dims}. Of an "
+                f"observed sequence bound a season: season='DJF'."
+            )
+        return self.positions(np.atleast_1d(forecast["lead"].values))[None]
 
     def measure(self, obj: Forecast) -> xr.DataArray:
         """Return the index of a forecast (..., lead, y, x), without the dim ``lead``.
@@ -247,7 +275,7 @@ class Index(Functional):
         RegionError
             The grid does not cover the box.
         """
-        forecast = _one_field(obj)
+        forecast = self._field(obj)
         each = self.by_start(forecast)
         if (each == each[0]).all():
             return self._averaged(forecast, each[0])
@@ -260,34 +288,47 @@ class Index(Functional):
         return joined.assign_attrs(starts[0].attrs)
 
     def _averaged(self, forecast: xr.DataArray, at: npt.NDArray[np.intp]) -> xr.DataArray:
-        index = box_mean(forecast.isel(lead=at), self.box)
-        last = index.isel(lead=-1)
-        mean = index.mean("lead").assign_coords(last.coords)
+        dim = frame_dim(forecast)
+        if dim is None or dim not in forecast.dims:
+            raise LeadError(f"{self}: expected frames along 'lead', found {forecast.dims}.")
+        index = box_mean(forecast.isel({dim: at}), self.box)
+        last = index.isel({dim: -1})
+        mean = index.mean(dim).assign_coords(last.coords)
         when = f"lead {self.lead}" if self.season is None else str(self).split(" in ")[-1]
         mean.attrs = index.attrs | {"long_name": f"{index.attrs['long_name']}, {when}"}
         return mean
 
     def size(self, obj: Forecast) -> xr.DataArray:
         """Return the index of absolute values."""
-        field = _one_field(obj)
+        field = self._field(obj)
         return abs(self.measure(abs(field).assign_attrs(field.attrs)))
 
     def condition(self, template: Forecast, bound: Bound) -> Condition:
         """Return the linear condition; see :meth:`xearth.Constraint.on`."""
         from .compiled import index_condition
 
-        field = _one_field(template)
+        self.require_bounded(template)
+        return index_condition(self, template, bound)
+
+    def require_bounded(self, obj: Forecast) -> None:
+        """Refuse bounds of an El Nino index where a field is no anomaly.
+
+        Raises
+        ------
+        ConstraintError
+        """
+        field = self._field(obj)
         if self.box.name.startswith("nino") and not is_difference(field.attrs):
             raise ConstraintError(
                 f"{self}: expected anomalies, found {field.name!r} on its own scale "
                 f"({field.attrs.get('units')}). Forecast anomalies, or bound the area mean: "
-                "xearth.AreaMean(box)."
+                "xearth.AreaMean(box). If they are anomalies, say so: "
+                "da.attrs['units_metadata'] = 'temperature: difference'."
             )
-        return index_condition(self, template, bound)
 
-
-def _one_field(obj: Forecast) -> xr.DataArray:
-    return obj if isinstance(obj, xr.DataArray) else field_of(obj, None)
+    def _field(self, obj: Forecast) -> xr.DataArray:
+        plain = isinstance(obj, xr.DataArray) and self.variable is None
+        return obj if plain else field_of(obj, self.variable)
 
 
 def Nino34(  # noqa: N802 (reads as the object it makes)

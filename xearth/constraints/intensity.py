@@ -312,10 +312,17 @@ class TransformedMean(Areal):
     def units(self, field: xr.DataArray) -> str:
         """Return the units of what is measured."""
         super().units(field)
+        if kind_of(field) == "reflectivity":
+            raise ConstraintError(
+                f"{self}: expected rain, found the reflectivity {field.name!r}, which is a "
+                "logarithm already. Bound xearth.AreaMean() in dBZ, or give xearth.rain_rate(...) "
+                "of it."
+            )
         return "1"
 
     def reduced(self, field: xr.DataArray, dims: tuple[str, ...]) -> xr.DataArray:
         """Return the mean of the transformed field."""
+        self.units(field)
         level = 10.0 * np.log10(field.clip(min=self.least.within(field)[0]))
         return weighted_mean(xr.DataArray(level), self._weights(field), dims)
 

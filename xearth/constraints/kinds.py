@@ -15,6 +15,7 @@ from .bodies import EnergyConserved
 from .cells import AtPoints, EachCell, NonNegative
 from .constraint import All, Bound
 from .extremes import AreaMaximum, AreaQuantile
+from .factor import ByFactor
 from .functional import Index
 from .held import Held
 from .intensity import IntensityAnomaly, IntensityClimatology, TransformedMean
@@ -37,6 +38,7 @@ _CLASSES: tuple[Any, ...] = (
     Bound,
     Box,
     BudgetClosed,
+    ByFactor,
     Conserved,
     EachCell,
     EnergyConserved,

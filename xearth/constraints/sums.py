@@ -6,7 +6,7 @@ weights. Missing cells have no weight.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ from .where import Points, area_weights, areas, cells_of
 
 if TYPE_CHECKING:
     from ..models.conditions.linear import Linear
+    from ..models.conditions.protocol import Condition
     from ..models.conditions.rows import Rows
 
 Forecast = xr.DataArray | xr.Dataset
@@ -39,6 +40,7 @@ __all__ = [
     "joined",
     "linear",
     "mean_rows",
+    "observed",
     "one_row",
     "point_rows",
     "positions",
@@ -157,6 +159,31 @@ def bounds_of(functional: Functional, bound: Bound, geometry: Geometry) -> dict[
         sd = functional.spread_out(bound.sd.within(measured, spread=True), measured)
         found["sd"] = torch.as_tensor(sd.broadcast_like(measured).values.ravel())
     return found
+
+
+def observed(
+    options: dict[str, Any], *, one: bool = False
+) -> tuple[dict[str, Any], Callable[[Condition], Condition]]:
+    """Return options without a standard deviation, and what makes an observation of a condition.
+
+    Parameters
+    ----------
+    options : dict
+        As of :func:`bounds_of`; the scale becomes the standard deviation.
+    one : bool
+        Whether the condition has one scale for all that it bounds.
+    """
+    from ..models.conditions.observed import Observed
+
+    left = dict(options)
+    sd = left.pop("sd", None)
+    if sd is None:
+        return left, lambda condition: condition
+    if one and bool((sd != sd[0]).any()):
+        raise ConstraintError(
+            f"{options['name']}: expected one standard deviation, found {sd.tolist()}."
+        )
+    return left | {"scale": sd[0] if one else sd}, Observed
 
 
 def _first(obj: Forecast) -> Forecast:
