@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import xarray as xr
 
 from xearth.cf.discover import discover
+from xearth.constraints.bodies import EnergyConserved
 from xearth.data.loader import Windows
 from xearth.data.sources import nbody
 from xearth.data.sources.nbody import NBody, crop, generate, open_moving_mnist
@@ -168,3 +171,34 @@ def test_the_default_digits_are_those_of_the_sample():
     a = generate(sequences=2, seed=1)[1]
     b = generate(sequences=2, seed=1, digits=xr.DataArray(bank))[1]
     np.testing.assert_array_equal(a, b)
+
+
+def test_trajectories_are_what_the_frames_show():
+    world = NBody(masses=(1.0, 2.0), canvas=64, frames=6, every=2)
+    shown, moved = (
+        generate(world, sequences=2, seed=3),
+        nbody.trajectories(world, sequences=2, seed=3),
+    )
+    assert moved["position"].dims == ("sequence", "time", "body", "axis")
+    assert moved["time"].equals(shown["time"])
+    bank = np.asarray(nbody.open_sample("mnist_digits")["image"])
+    rng = np.random.default_rng((3, 1))
+    chosen = [crop(bank[i]) for i in rng.integers(len(bank), size=2)]
+    drawn = world.draw(chosen, moved["position"].values[1]) / np.float32(255)
+    np.testing.assert_allclose(drawn, shown.values[1], atol=1e-5)
+    every_step = nbody.trajectories(replace(world, every=1, frames=12), sequences=2, seed=3)
+    steps = every_step["position"].diff("time").isel(time=slice(0, None, 2))
+    np.testing.assert_allclose(steps.values, moved["velocity"].values, atol=1e-12)
+
+
+def test_energy_of_slow_bodies_is_kept_where_they_do_not_meet_a_wall():
+    world = NBody(masses=(1.0, 1.0), canvas=64, frames=5, every=1, speed=0.05, gravity=1e-4)
+    rule = EnergyConserved(masses=(1.0, 1.0), gravity=1e-4, every=1)
+    moved = nbody.trajectories(world, sequences=8, seed=1)
+    turned = (abs(moved["velocity"].diff("time")) > 0.005).any(["time", "body", "axis"])
+    holds = rule.check(moved)
+    assert turned.any()
+    assert not turned.all()
+    assert holds.where(~turned, True).all()
+    other = moved.assign(velocity=moved["velocity"] * (1 + moved["time"].dt.second / 2))
+    assert not rule.check(other).any()

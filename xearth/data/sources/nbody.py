@@ -44,7 +44,7 @@ from ...errors import ConfigError, SourceError
 from .lazy import Items
 from .samples import open as open_sample
 
-__all__ = ["LAWS", "NBody", "crop", "generate", "open_moving_mnist"]
+__all__ = ["LAWS", "NBody", "crop", "generate", "open_moving_mnist", "trajectories"]
 
 Array = npt.NDArray[Any]
 
@@ -217,6 +217,28 @@ class NBody:
         array of float32 (frames, size, size)
             Gray levels 0..255.
         """
+        chosen, path = self._motion(digits, seed)
+        return self.draw(chosen, path[: -1 : self.every])
+
+    def trajectory(self, digits: Array, seed: Sequence[int]) -> tuple[Array, Array]:
+        """Return how the digits of :meth:`sequence` move: what its frames show.
+
+        Parameters
+        ----------
+        digits, seed
+            As for :meth:`sequence`.
+
+        Returns
+        -------
+        positions, velocities : array of float64 (frames, digits, 2)
+            x and y in pixels, and the step that follows each frame in pixels.
+        """
+        _, path = self._motion(digits, seed)
+        path = path.astype(np.float64)
+        return path[: -1 : self.every], np.diff(path, axis=0)[:: self.every]
+
+    def _motion(self, digits: Array, seed: Sequence[int]) -> tuple[list[Array], Array]:
+        """Return digits taken at random and their positions at each step, and at one more."""
         rng = np.random.default_rng(seed)
         n = len(self.masses)
         chosen = [crop(digits[i]) for i in rng.integers(len(digits), size=n)]
@@ -224,8 +246,7 @@ class NBody:
         speed, angle = rng.uniform(0, self.speed, n), rng.uniform(0, 2 * np.pi, n)
         velocities = speed[:, None] * np.stack([np.cos(angle), np.sin(angle)], -1)
         positions = rng.uniform(size=(n, 2)) * (self.canvas - sizes)
-        path = self.move(positions, velocities, sizes, steps=self.frames * self.every)
-        return self.draw(chosen, path[:: self.every])
+        return chosen, self.move(positions, velocities, sizes, steps=self.frames * self.every + 1)
 
 
 def _hats(canvas: int, digit: int, start: Array) -> Array:
@@ -314,6 +335,70 @@ def generate(
     True
     """
     world = NBody() if world is None else world
+    bank = _bank(sequences, digits)
+    shape = (world.frames, world.size, world.size)
+    made = Items(sequences, shape, np.float32, lambda k: world.sequence(bank, (seed, k)) / _WHITE)
+    attrs = {"source": f"xearth.data.sources.nbody.generate, {world}, seed {seed}"}
+    da = _labeled(made, world.every, attrs)
+    return da if chunks is None else da.chunk(chunks)
+
+
+def trajectories(
+    world: NBody | None = None,
+    *,
+    sequences: int = 20_000,
+    seed: int = 0,
+    digits: Array | xr.DataArray | None = None,
+) -> xr.Dataset:
+    """Return how the digits of :func:`generate` move, lazily; the arguments are the same.
+
+    What :class:`xearth.EnergyConserved` audits, and what a network is trained on that tells the
+    energy of frames.
+
+    Returns
+    -------
+    Dataset
+        ``position`` and ``velocity`` (sequence, time, body, axis), in pixels of the canvas and
+        pixels per step; ``axis`` is x, y from the top.
+
+    Raises
+    ------
+    ConfigError, SourceError
+        As for :func:`generate`.
+
+    Examples
+    --------
+    >>> moved = trajectories(sequences=100)
+    >>> dict(moved.isel(sequence=0).sizes)
+    {'time': 20, 'body': 3, 'axis': 2}
+    """
+    world = NBody() if world is None else world
+    bank = _bank(sequences, digits)
+    shape = (world.frames, len(world.masses), 2)
+    dims = ("sequence", "time", "body", "axis")
+    found = {}
+    for i, (name, units) in enumerate((("position", "pixel"), ("velocity", "pixel per step"))):
+        made = Items(
+            sequences,
+            shape,
+            np.float64,
+            lambda k, part=i: world.trajectory(bank, (seed, k))[part],  # type: ignore[misc]
+        )
+        label = {"long_name": f"{name} of the digits, in {units}", "units": "1"}
+        found[name] = xr.Variable(dims, indexing.LazilyIndexedArray(made), label)
+    coords = {"sequence": np.arange(sequences), "time": _times(world.frames, world.every)}
+    axes = {"body": np.arange(len(world.masses)), "axis": ["x", "y"]}
+    attrs = {"source": f"xearth.data.sources.nbody.trajectories, {world}, seed {seed}"}
+    return xr.Dataset(found, coords | axes, attrs)
+
+
+def _times(frames: int, seconds: int) -> xr.Variable:
+    time = np.datetime64("2000-01-01", "ns") + np.arange(frames) * np.timedelta64(seconds, "s")
+    return xr.Variable("time", time, {"standard_name": "time", "long_name": "time, nominal"})
+
+
+def _bank(sequences: int, digits: Array | xr.DataArray | None) -> Array:
+    """Return the images to choose digits from."""
     if sequences < 1:
         raise ConfigError(f"sequences={sequences}: expected at least 1.")
     bank = np.asarray(open_sample("mnist_digits")["image"] if digits is None else digits)
@@ -322,11 +407,7 @@ def generate(
             f"digits: expected images (N, height, width), found the shape {bank.shape}. MNIST's "
             "own files are lists of 28 x 28 = 784 numbers: reshape them."
         )
-    shape = (world.frames, world.size, world.size)
-    made = Items(sequences, shape, np.float32, lambda k: world.sequence(bank, (seed, k)) / _WHITE)
-    attrs = {"source": f"xearth.data.sources.nbody.generate, {world}, seed {seed}"}
-    da = _labeled(made, world.every, attrs)
-    return da if chunks is None else da.chunk(chunks)
+    return bank
 
 
 def open_moving_mnist(
@@ -400,10 +481,9 @@ def _split(total: int, split: str) -> Array:
 def _labeled(stored: Items, seconds: int, attrs: dict[str, Any]) -> xr.DataArray:
     """Return frames (sequence, time, y, x) with their labels; y is counted from the top."""
     n, frames, height, width = stored.shape
-    time = np.datetime64("2000-01-01", "ns") + np.arange(frames) * np.timedelta64(seconds, "s")
     coords = {
         "sequence": ("sequence", np.arange(n), {"long_name": "number of the sequence"}),
-        "time": ("time", time, {"standard_name": "time", "long_name": "time, nominal"}),
+        "time": _times(frames, seconds),
         "y": ("y", np.arange(height)[::-1].astype(float), _pixel("row, counted from below", "Y")),
         "x": ("x", np.arange(width).astype(float), _pixel("column", "X")),
     }
