@@ -100,11 +100,6 @@ class Steering:
                 )
             return None
         flat = flattened(constraints)
-        if not flat:
-            raise ConstraintError(
-                "constraints: expected at least one, found none. Leave them out, or write one: "
-                "xearth.Nino34(season='DJF') >= xearth.Q(1.5, 'K')."
-            )
         if members is None:
             raise ConstraintError(
                 f"constraints on a forecast of {forecaster.name!r} without members: a condition "

@@ -222,7 +222,7 @@ class Silent:
 
 BAD = {
     "no members": ({"members": None}, ConstraintError, "Say how many"),
-    "none": ({"constraints": []}, ConstraintError, "at least one"),
+    "none": ({"constraints": []}, ConstraintError, "found none"),
     "no constraint": ({"constraints": [3]}, ConstraintError, "comparisons"),
     "way without constraints": (
         {"constraints": None, "impose": "projected"}, ConstraintError, "constraints to impose"
