@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from .fields.regions import NINO3, NINO4, NINO12, NINO34, TROPICS, Box, box_mean
     from .fields.regrid import covered_fraction, regrid
     from .forecasting.adapt import as_history
+    from .forecasting.alignment import FittedAlignment, fit_alignment
     from .forecasting.calibrate import EMOS, EnsembleDressing
     from .forecasting.firstguess import LinearGuess
     from .forecasting.fit import fit
@@ -113,6 +114,7 @@ _HOMES = {
     "fields.regions": ("NINO3", "NINO4", "NINO12", "NINO34", "TROPICS", "Box", "box_mean"),
     "fields.regrid": ("covered_fraction", "regrid"),
     "forecasting.adapt": ("as_history",),
+    "forecasting.alignment": ("FittedAlignment", "fit_alignment"),
     "forecasting.calibrate": ("EMOS", "EnsembleDressing"),
     "forecasting.firstguess": ("LinearGuess",),
     "forecasting.fit": ("fit",),
@@ -183,6 +185,7 @@ __all__ = [
     "EarthformerConfig",
     "EnergyConserved",
     "EnsembleDressing",
+    "FittedAlignment",
     "FrameMeans",
     "Grid",
     "Index",
@@ -234,6 +237,7 @@ __all__ = [
     "discover",
     "errors",
     "fit",
+    "fit_alignment",
     "forecast",
     "from_anomaly",
     "from_cf",

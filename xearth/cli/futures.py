@@ -4,23 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from ..constraints.audit import audit_attrs
 from ..constraints.cells import NonNegative
+from ..constraints.factor import ByFactor
 from ..constraints.intensity import IntensityAnomaly, IntensityClimatology
-from ..data.grid import Grid
 from ..errors import ConstraintError
 from ..forecasting.impose import impose
 
-if TYPE_CHECKING:
-    from ..constraints.constraint import Constraint
-
-__all__ = ["Future", "compared", "futures", "imposed", "spectrum"]
+__all__ = ["Future", "compared", "futures", "spectrum"]
 
 #: Members whose nearest fields are made, to compare.
 FEW = 4
@@ -60,7 +55,11 @@ class Future:
 def futures(
     free: xr.DataArray, climatology: IntensityClimatology, levels: Sequence[float]
 ) -> list[Future]:
-    """Return the members of a forecast, brought to each level that can exist.
+    """Return the members of a forecast, each brought by a factor to each level that can exist.
+
+    Of all fields that hold a mean, this one is nearest in relative entropy: dry cells stay dry, and
+    the spectrum of the field over its mean is that of the member. The nearest in squared distance
+    adds a constant to all cells, which is drizzle everywhere or a loss of all light rain.
 
     Parameters
     ----------
@@ -83,65 +82,10 @@ def futures(
     for n in levels:
         constraint = IntensityAnomaly(climatology, float(n))
         try:
-            found.append(Future(constraint, imposed(free, constraint)))
+            found.append(Future(constraint, impose(free, ByFactor(constraint))))
         except ConstraintError as error:
             found.append(Future(constraint, refused=f"refused: {error}"))
     return found
-
-
-def imposed(forecast: xr.DataArray, constraint: Constraint) -> xr.DataArray:
-    """Return members that hold a bound of a mean or total, each multiplied by a factor.
-
-    Of all fields that hold it, this one is nearest in relative entropy: dry cells stay dry, and
-    the spectrum of the field over its mean is that of the member. The nearest in squared distance
-    adds a constant to all cells, which is drizzle everywhere or a loss of all light rain.
-
-    Parameters
-    ----------
-    forecast : DataArray (init, lead, member, y, x)
-        One start.
-    constraint : Constraint
-        That compiles to sums of cells.
-
-    Returns
-    -------
-    DataArray
-        With an audit in its attributes.
-
-    Raises
-    ------
-    ConstraintError
-        No such level exists, or no factor makes it: of a member without rain.
-
-    Examples
-    --------
-    >>> import xearth
-    >>> rain = xearth.samples.open("knmi_radar").isel(y=slice(80, 100), x=slice(60, 80)).load()
-    >>> known = IntensityClimatology.of(rain, frames=12)
-    >>> louder = IntensityAnomaly(known, 1)
-    >>> free = xearth.forecast(rain, "nowcast-small", init="2010-08-26T04:30", members=2)
-    >>> louder.check(imposed(free, louder)).values.tolist()
-    [[True, True]]
-    """
-    from ..models.conditions.linear import Linear
-    from ..models.conditions.scaled import Scaled
-
-    linear = constraint.on(forecast)
-    if not isinstance(linear, Linear):
-        raise ConstraintError(
-            f"{constraint}: expected a bound of a mean or total, which a factor meets, found "
-            f"{type(linear).__name__}. Guide the sampler, or project: constraint.on(forecast)."
-        )
-    ends = {"lower": linear.lower, "upper": linear.upper}
-    condition = Scaled(linear.rows, scale=linear.scale, name=linear.name, **ends)
-    each = forecast.squeeze("init").transpose("member", "lead", ...)
-    grid = Grid.from_array(each)
-    fields = grid.to_tensor(each)
-    sizes = (each.sizes["member"], each.sizes["lead"], *fields.shape[-3:])
-    made = grid.to_array(condition.project(fields.reshape(sizes)).reshape(fields.shape))
-    values = made.expand_dims("init").transpose(*forecast.dims).values
-    held = forecast.copy(data=values.astype(forecast.dtype, copy=False))
-    return held.assign_attrs({**audit_attrs(held, constraint), "xearth_imposed": "scaled"})
 
 
 def compared(free: xr.DataArray, found: Sequence[Future]) -> dict[str, xr.DataArray]:

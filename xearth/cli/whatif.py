@@ -2,7 +2,7 @@
 
 The condition is the anticipated average intensity of PreDiff: the area mean over the hour is n
 standard deviations from that of a climatology, in decibels. Members of the shipped radar model are
-brought there exactly, each by a factor (:func:`xearth.cli.futures.imposed`); what such a factor
+brought there exactly, each by a factor (:class:`xearth.ByFactor`); what such a factor
 keeps, and what the nearest field would not, is in the table.
 
 Source: Gao, Z. and others (2023), PreDiff, arXiv:2307.10422, section 4.2.
