@@ -35,6 +35,7 @@ from xearth.data.sources import radar
 from xearth.fields.rain import rain_rate
 from xearth.forecasting.io import load
 from xearth.reference.advection import Advection
+from xearth.verification.scores.decisions import yes_of_chances
 from xearth.verification.scores.ensembles import combine_members
 
 LEVELS = (0.1, 1.0, 5.0)
@@ -241,27 +242,11 @@ def _chances(event: Event, model: Any, fc: Any, init: Any) -> list[np.ndarray]:
     return [event.cells(np.asarray(field)) for field in fields]
 
 
-def likely(chance: np.ndarray) -> np.ndarray:
-    """Return where to say yes (lead, cell) for the best threat score that the chances expect.
-
-    Of the cells with the highest chances so many are taken that hits over hits, misses and false
-    alarms, all as the chances have them, are most: nothing but the forecast is needed for that.
-    """
-    yes = np.zeros(chance.shape, dtype=bool)
-    for row, chances in zip(yes, chance.astype(np.float64), strict=True):
-        order = np.argsort(-chances, kind="stable")
-        hits = np.cumsum(chances[order])
-        taken = np.arange(1, chances.size + 1)
-        best = int(np.argmax(hits / (taken + hits[-1] - hits)))
-        row[order[: best + 1]] = hits[-1] > 0
-    return yes
-
-
 def expecting(event: Event, model: Any) -> Row:
     """Return the row of the best yes that a forecaster with probabilities expects."""
     tally = Tally()
     for init, truth in zip(event.inits, event.truth, strict=True):
-        tally.count([likely(p) for p in _chances(event, model, None, init)], truth)
+        tally.count([yes_of_chances(p) for p in _chances(event, model, None, init)], truth)
     return Row(f"{model.name}, best expected", tally.marks(errors=False))
 
 

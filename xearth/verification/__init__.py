@@ -39,6 +39,7 @@ from .scores.categorical import (
 from .scores.categories import categories
 from .scores.climate import c_nino34, correlation_by_start, useful_lead
 from .scores.contingency import contingency
+from .scores.decisions import expected_yes
 from .scores.deterministic import (
     acc,
     acc_temporal,
@@ -127,6 +128,7 @@ __all__ = [
     "distinguishable",
     "energy_score",
     "ets",
+    "expected_yes",
     "explain",
     "f1",
     "facts",

@@ -211,10 +211,10 @@ def test_it_comes_back_from_its_file(model, tmp_path):
 @pytest.mark.parametrize(
     ("change", "error", "said"),
     [
-        (lambda da: da.isel(time=[0, 1, 2, 4, 5, 6]), TimeAxisError, r"12:15 is missing.*fill_gaps"),
+        (lambda da: da.isel(time=[0, 1, 2, 4, 5, 6]), TimeAxisError, "12:15 is missing.*fill_gaps"),
         (lambda da: da.expand_dims(level=2), AxisError, "level"),
         (lambda da: da.isel(x=slice(0, 15)), GridMismatchError, "16 rows and columns"),
-        (lambda da: da.where(da.time != da.time[-2]), MissingDataError, r"12:25 has no value.*fill_gaps"),
+        (lambda da: da.where(da.time != da.time[-2]), MissingDataError, "12:25 .* no value.*gaps"),
         (lambda da: da.where(da < 3, np.inf), MissingDataError, "infinite"),
         (lambda da: da.assign_attrs(units="K"), UnitsError, "dBZ"),
         (lambda da: da.drop_attrs(deep=False), UnitsError, "units"),

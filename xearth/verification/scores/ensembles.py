@@ -32,7 +32,7 @@ import xarray as xr
 from ...errors import AxisError, ConfigError
 from .pooling import field_dims
 
-__all__ = ["Ensemble", "Vote", "combine_members", "vote"]
+__all__ = ["Ensemble", "Vote", "apply_to_fields", "combine_members", "vote"]
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def combine_members(
     if ensemble == "matched mean":
         return _matched(forecast, member)
     if isinstance(ensemble, Vote):
-        return _apply(vote, forecast, [member], [], probability=ensemble.probability)
+        return apply_to_fields(vote, forecast, [member], [], probability=ensemble.probability)
     raise ConfigError(f"ensemble must be one of {_KNOWN}; found {ensemble!r}.")
 
 
@@ -149,7 +149,7 @@ def vote(members: npt.NDArray[Any], *, probability: float) -> npt.NDArray[Any]:
 
 def _matched(forecast: xr.DataArray, member: str) -> xr.DataArray:
     field = [str(name) for name in field_dims(forecast)]
-    return _apply(matched_mean, forecast, [member, *field], field)
+    return apply_to_fields(matched_mean, forecast, [member, *field], field)
 
 
 def matched_mean(members: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -169,9 +169,10 @@ def matched_mean(members: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return out.reshape(*lead, *field)
 
 
-def _apply(
+def apply_to_fields(
     function: Any, forecast: xr.DataArray, core: list[str], out: list[str], **kwargs: Any
 ) -> xr.DataArray:
+    """Return a function of whole fields, lazily and with the dims in their order."""
     if forecast.chunks is not None:
         forecast = forecast.chunk(dict.fromkeys(core, -1))
     found: xr.DataArray = xr.apply_ufunc(
