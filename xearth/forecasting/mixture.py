@@ -15,7 +15,10 @@ probability of the intervals given these. That of one sum is a difference of nor
 functions, in logarithms; of several it is integrated one after the other (Genz 1992) over
 ``POINTS`` quasi-random points, whose error is far below that of any ensemble.
 
-The law of :math:`z` in each network is :class:`xearth.models.conditions.conditional.Conditional`.
+The law of :math:`z` in each network is :class:`xearth.models.conditions.conditional.Conditional`,
+which draws the bound sums first. Where some of them follow from others (more intervals than
+factors) they have no joint density; the coordinates are then drawn instead, by ``SWEEPS`` of a
+Gibbs sampler in a chain of its own for each member.
 Members are drawn in blocks of ``BLOCK`` from the seed, the start and the number of the block, so
 that a member is the same whatever the number of members.
 
@@ -29,7 +32,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +49,7 @@ __all__ = ["Mixture"]
 
 BLOCK = 512
 POINTS = 4096
+SWEEPS = 200
 _RANK = 1e-10  # of the largest eigenvalue: what counts as no variance
 _OFF = 1e-6  # part of the size of a sum that is rounding
 
@@ -208,9 +212,34 @@ class Mixture:
             for s in np.unique(which[at]):
                 own = which[at] == s
                 generator = torch.Generator().manual_seed(int(streams[s]))
-                drawn = self._conditionals[s].draw(BLOCK, generator=generator)[0].numpy()
+                if self._dependent:
+                    drawn = _walk(self._free(s), generator)
+                else:
+                    drawn = self._conditionals[s].draw(BLOCK, generator=generator)[0].numpy()
                 z[at[own]] = drawn[: len(at)][own]
         return which, z
+
+    @cached_property
+    def _dependent(self) -> bool:
+        """Whether some of several intervals follow from others in the factors that are free."""
+        rest = np.flatnonzero(~self.given)
+        if len(rest) < 2:
+            return False
+        columns = [(self.B[s] @ self._free(s)[1])[rest] for s in range(len(self.a))]
+        return any(np.linalg.matrix_rank(C, rtol=_RANK**0.5) < len(rest) for C in columns)
+
+    def _free(self, s: int) -> tuple[Floats, Floats, Floats, Floats, Floats]:
+        """Return what z = mean + root x, x standard normal, is bound by: low <= C x <= high."""
+        given, rest = self.given, ~self.given
+        B, K = self.B[s], self.B.shape[-1]
+        S = B[given] @ B[given].T + np.diag(self.sd[given] ** 2)
+        gain = B[given].T @ np.linalg.pinv(S, rcond=_RANK, hermitian=True)
+        mean = gain @ (self.lower - self.a[s])[given]
+        values, vectors = np.linalg.eigh(np.eye(K) - gain @ B[given])
+        kept = values > _RANK
+        root = vectors[:, kept] * np.sqrt(values[kept])
+        off = (self.a[s] + B @ mean)[rest]
+        return mean, root, B[rest] @ root, self.lower[rest] - off, self.upper[rest] - off
 
     @cached_property
     def _conditionals(self) -> tuple:
@@ -241,6 +270,51 @@ class Mixture:
                 )
             )
         return tuple(laws)
+
+
+def _walk(free: tuple[Floats, Floats, Floats, Floats, Floats], generator: Any) -> Floats:
+    """Return draws (BLOCK, K) of z = mean + root x, given low <= C x <= high, by Gibbs sampling.
+
+    One coordinate after the other, each from its truncated normal given the others.
+    """
+    import torch
+
+    from ..models.conditions.conditional import truncated_normal
+
+    mean, root, C, low, high = free
+    x = torch.as_tensor(_inside(C, low, high)).repeat(BLOCK, 1)
+    columns, ends = torch.as_tensor(C), (torch.as_tensor(low), torch.as_tensor(high))
+    for _ in range(SWEEPS):
+        u = torch.rand(len(root.T), BLOCK, generator=generator, dtype=torch.float64)
+        for k, share in enumerate(u.clamp(min=1e-300)):
+            column = columns[:, k]
+            moves = column.abs() > _RANK * columns.abs().max()
+            others = (x @ columns.mT - x[:, k, None] * column)[:, moves]
+            at = [(end[moves] - others) / column[moves] for end in ends]
+            least = torch.minimum(*at).amax(1) if bool(moves.any()) else share * 0 - torch.inf
+            most = torch.maximum(*at).amin(1) if bool(moves.any()) else share * 0 + torch.inf
+            x[:, k] = truncated_normal(share, least, torch.maximum(least, most))
+    return np.asarray(mean + x.numpy() @ root.T)
+
+
+def _inside(C: Floats, low: Floats, high: Floats) -> Floats:
+    """Return a point with low < C x < high, near 0."""
+    from scipy import optimize
+
+    size = np.sqrt((C**2).sum(1))
+    for slack in (0.1, 1e-2, 1e-4, 1e-7):
+        above, below = np.isfinite(high), np.isfinite(low)
+        A = np.concatenate([C[above], -C[below]])
+        b = np.concatenate([(high - slack * size)[above], (slack * size - low)[below]])
+        ones = np.ones(2 * C.shape[1])
+        solved = optimize.linprog(ones, A_ub=np.concatenate([A, -A], 1), b_ub=b)
+        if solved.status == 0:
+            plus, minus = np.split(solved.x, 2)
+            return np.asarray(plus - minus)
+    raise ConstraintError(
+        "the factors of the forecast cannot meet all intervals together. Leave one out, widen its "
+        "bounds, or ask impose='projected'."
+    )
 
 
 def _log_box(low: Floats, high: Floats, S: Floats) -> float:

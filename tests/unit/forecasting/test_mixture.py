@@ -110,6 +110,31 @@ def test_draws_against_rejection():
     assert (which == 0).mean() == pytest.approx(share, abs=4 * np.sqrt(share * (1 - share) / 4000))
 
 
+@pytest.mark.parametrize("equal", [False, True])
+def test_more_intervals_than_factors(equal):
+    """Sums that depend on each other have no joint density; their draws are those of rejection."""
+    lower, upper = [-0.5, -1.0, -0.7, -0.6, -1.5], [INF, 1.5, INF, 2.0, INF]
+    law = mixture(lower, upper, rank=3, networks=1)
+    if equal:
+        lower, upper = [0.0, *lower[1:]], [0.0, *upper[1:]]
+        law = Mixture(law.a, law.B, np.array(lower), np.array(upper), law.sd, law.groups, law.names)
+    z = np.random.default_rng(8).standard_normal((300_000, 3))
+    if equal:
+        b = law.B[0, 0]
+        z = z - np.outer((z @ b + law.a[0, 0]) / (b @ b), b)
+    v = law.a[0] + z @ law.B[0].T
+    kept = z[((v >= law.lower) & (v <= law.upper))[:, int(equal) :].all(1)]
+    _, drawn = law.draw(2000, seed=2, key=3)
+    assert len(kept) > 3000
+    made = law.a[0] + drawn @ law.B[0].T
+    assert (made >= law.lower - 1e-9).all()
+    assert (made <= law.upper + 1e-9).all()
+    assert abs(drawn.mean(0) - kept.mean(0)).max() < 5 / np.sqrt(2000)
+    assert abs(np.cov(drawn.T) - np.cov(kept.T)).max() < 8 / np.sqrt(2000)
+    if not equal:
+        assert law.probability() == pytest.approx(len(kept) / len(z), rel=0.05)
+
+
 def test_equality_is_kriging():
     """Mean and covariance of z given B z = b - a, by the pseudoinverse."""
     law = mixture([0.7, -0.4], [0.7, -0.4], networks=1)
