@@ -34,7 +34,7 @@ cells = st.lists(
 
 
 @given(st.sampled_from(sorted(SETS)), cells, cells)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_projections_are_firmly_nonexpansive(kind, first, second):
     condition = SETS[kind]
     x, y = (torch.tensor(v, dtype=torch.float64).reshape(1, *SHAPE) for v in (first, second))

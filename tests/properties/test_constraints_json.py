@@ -101,7 +101,7 @@ others = st.one_of(
 constraints = st.one_of(bounds(), others)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     st.one_of(
         constraints,

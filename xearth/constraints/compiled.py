@@ -8,7 +8,7 @@ missing cells have no weight.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -103,7 +103,7 @@ def _range(functional: EachCell, geometry: Geometry, bound: Bound) -> Condition:
         sides[side] = torch.as_tensor(values)
     where = torch.as_tensor(cells_inside(functional, geometry))
     finite = [np.abs(b.within(field)).max() for b in (bound.lower, bound.upper) if b is not None]
-    options = {"scale": max(finite) or 1.0, "name": str(bound)}
+    options: dict[str, Any] = {"scale": max(finite) or 1.0, "name": str(bound)}
     if bound.sd is not None:
         options["sd"] = torch.as_tensor(bound.sd.within(field, spread=True))
     options, wrapped = observed(options, one=True)

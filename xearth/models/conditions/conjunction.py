@@ -15,9 +15,13 @@ is that of Chambolle, Tan and Vaiter (2017), with restarts, which needs far fewe
 two sets are two in the product space: all of them side by side, and equal copies. Iterated in
 float64 until the projections agree to 1e-8 of the field and every relative residual is below 1e-7.
 
-*Sets that are not convex* (quantiles, maxima from below ...) are projected on in turn, without
-corrections: the field holds all, it need not be the nearest, and where the two pull the field to
-and fro none is found, though there may be one.
+*Sets that are not convex* (quantiles, transformed means ...) are projected on in turn, without
+corrections. Where that does not end soon, each is replaced by a convex set that is like it near
+the field :math:`y^k` (:class:`.protocol.Curved`): a transformed mean by its linearization, with
+dry cells that stay dry; an order statistic by the ranges of cells that stay on their side. The
+next field is the nearest to :math:`y^k` that holds these, Newton's method for the curved sums. What
+is found holds all and need not be the nearest; none may be found though there is one, with more
+wet cells or with others beyond a threshold.
 
 Conditions that cannot hold together are refused, with the names of the two.
 """
@@ -34,7 +38,7 @@ from torch import Tensor
 
 from ...errors import ConstraintError
 from .linear import Linear, nearest
-from .protocol import Condition, relative
+from .protocol import Condition, Curved, relative
 from .ranges import Range, _clamp, box, nearest_in_box
 
 __all__ = ["All"]
@@ -44,6 +48,11 @@ TOLERANCE, STILL = 1e-7, 1e-8
 #: Largest relative residual of a field in single precision.
 SINGLE = 1e-6
 _SWEEPS, _PATIENCE, _MERGED = 4000, 250, 2000
+#: Convex problems in place of a curved one, those that bring nothing, sweeps of each, sweeps in
+#: turn before them, and how closely they are solved as a part of what is still off.
+_OUTER, _STUCK, _INNER, _BRIEF, _ROUGH = 30, 3, 200, 20, 1e-2
+#: Cells as many times larger than those given, or than the bounds, are no solution.
+_FAR = 1e4
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +152,8 @@ class All:
         off = f"{worst.name} stays off by {float(worst.residual(found).abs().max()):.4g}"
         for pair in combinations(self.parts, 2):
             sets = tuple(_sets(pair))
-            if len(sets) == 1 or bool(_agree(sets, y)[1].all()):
+            apart = len(self.parts) == 2  # which is known by now
+            if not apart and (len(sets) == 1 or bool(_agree(sets, y)[1].all())):
                 continue
             if pair[0].convex and pair[1].convex:
                 raise ConstraintError(
@@ -151,9 +161,9 @@ class All:
                     f"({off}). Leave one out or widen its bounds."
                 )
             raise ConstraintError(
-                f"{pair[0].name} and {pair[1].name}: no field that holds both was found by "
-                f"projecting on one after the other ({off}). They contradict each other, or their "
-                "projections move the field to and fro. Impose one by guidance, or widen a bound."
+                f"{pair[0].name} and {pair[1].name}: no field that holds both was found near this "
+                f"one ({off}). They contradict each other, or hold only with dry cells made wet or "
+                "with other cells beyond a threshold. Impose one by guidance, or widen a bound."
             )
         raise ConstraintError(
             f"no field was found that holds {self.name}, though any two of them can hold: {off}. "
@@ -211,7 +221,78 @@ def _sets(parts: Sequence[Condition]) -> list[_Set]:
 
 def _agree(sets: tuple[_Set, ...], y: Tensor) -> tuple[Tensor, Tensor]:
     """Return fields that hold all sets and which of them do so to the tolerance."""
-    return _dykstra(sets, y) if all(one.convex for one in sets) else _in_turn(sets, y)
+    if all(one.convex for one in sets):
+        return _dykstra(sets, y)
+    parts = [part for one in sets for part in one.parts]
+    if not all(part.convex or isinstance(part, Curved) for part in parts) or _apart(parts):
+        return _in_turn(sets, y)
+    try:
+        x, well = _in_turn(sets, y, sweeps=_BRIEF)
+    except ConstraintError:  # one of them has left nothing to the other
+        x, well = y, torch.zeros(len(y), dtype=torch.bool, device=y.device)
+    x, well = x.clone(), well.clone()
+    for n in torch.nonzero(~well).flatten().tolist():
+        found = _near(sets, y[n : n + 1])
+        if found is not None:
+            x[n], well[n] = found[0], True
+    if bool(well.all()):
+        return x, well
+    try:  # slow, but it ends for some that the other way does not
+        late, holds = _in_turn(sets, y)
+    except ConstraintError:
+        return x, well
+    # sums of cells that grow without end are close to anything, relative to these cells
+    holds = holds & (_largest(late) <= _FAR * _largest(y).clamp(min=_bound(parts)))
+    return torch.where((holds & ~well)[:, None, None, None, None], late, x), well | holds
+
+
+def _largest(x: Tensor) -> Tensor:
+    """Return the largest cell of each field, (N,)."""
+    return x.nan_to_num(0.0).abs().flatten(1).amax(-1)
+
+
+def _bound(parts: Sequence[Condition]) -> float:
+    """Return the largest finite bound."""
+    ends = [getattr(part, side, None) for part in parts for side in ("lower", "upper")]
+    finite = [end[end.isfinite()].abs() for end in ends if isinstance(end, Tensor)]
+    return max((float(end.max()) for end in finite if end.numel()), default=0.0)
+
+
+def _apart(parts: Sequence[Condition]) -> bool:
+    """Tell whether some condition has bounds of its own for each field (N, m)."""
+    bounds = (getattr(part, side, None) for part in parts for side in ("lower", "upper"))
+    return any(
+        isinstance(bound, Tensor) and bound.ndim == 2 and len(bound) > 1
+        for part, bound in zip([p for p in parts for _ in range(2)], bounds, strict=True)
+        if not isinstance(part, Range)
+    )
+
+
+def _near(sets: tuple[_Set, ...], y: Tensor) -> Tensor | None:
+    """Return one field that holds all, by convex sets in place of the curved ones, or None."""
+    x, best, since = y, torch.inf, 0
+    for step in range(_OUTER):
+        like: list[Condition] = []
+        for one in sets:
+            for part in one.parts:
+                curved = isinstance(part, Curved) and not part.convex
+                like.extend(part.linearized(x) if curved else [part])  # type: ignore[attr-defined]
+        try:
+            found = tuple(_sets(like))
+            if len(found) == 1:
+                x = found[0].project(x)
+            else:  # as closely as the curved ones are known by now
+                still = max(min(_ROUGH, _ROUGH * best), 2 * STILL)
+                x = _dykstra(found, x, _INNER, still=still)[0]
+        except ConstraintError:
+            return None
+        worst = _worst(sets, x)
+        if float(worst) <= TOLERANCE:
+            return x
+        best, since = (float(worst), step) if float(worst) < 0.9 * best else (best, since)
+        if step - since > _STUCK:
+            return None
+    return None
 
 
 def _norm(x: Tensor) -> Tensor:
@@ -220,11 +301,16 @@ def _norm(x: Tensor) -> Tensor:
 
 
 def _holds(sets: tuple[_Set, ...], x: Tensor, tolerance: float = TOLERANCE) -> Tensor:
-    worst = torch.stack([relative(part, x) for one in sets for part in one.parts]).amax(0)
-    return worst <= tolerance
+    return _worst(sets, x) <= tolerance
 
 
-def _dykstra(sets: tuple[_Set, ...], y: Tensor) -> tuple[Tensor, Tensor]:
+def _worst(sets: tuple[_Set, ...], x: Tensor) -> Tensor:
+    return torch.stack([relative(part, x) for one in sets for part in one.parts]).amax(0)
+
+
+def _dykstra(
+    sets: tuple[_Set, ...], y: Tensor, sweeps: int = _SWEEPS, *, still: float = STILL
+) -> tuple[Tensor, Tensor]:
     """Return the nearest fields, by accelerated alternating descent of the dual."""
     first, second = _two(sets)
     Y = y.expand(1 if len(sets) == 2 else len(sets), *y.shape)
@@ -232,14 +318,16 @@ def _dykstra(sets: tuple[_Set, ...], y: Tensor) -> tuple[Tensor, Tensor]:
     inertia = torch.ones(len(y), 1, 1, 1, 1, dtype=y.dtype, device=y.device)
     size, best, since = _norm(Y), torch.inf, 0
     x, well = y, torch.zeros(len(y), dtype=torch.bool, device=y.device)
-    for sweep in range(_SWEEPS):
+    for sweep in range(sweeps):
         one = first(Y - ahead)
         p = Y - ahead - one
         other = second(Y - p)
         following = Y - p - other
         x = torch.where(well[:, None, None, None, None], x, other[0])
         gap, size = _norm(other - one), torch.maximum(size, _norm(other))
-        close = gap <= STILL * size
+        close = gap <= still * size
+        if still > STILL and bool(close.all()):
+            break
         if bool((close | well).any()):
             well = well | (close & _holds(sets, x))
         apart = float(torch.where(well, 0.0, gap / size).max())
@@ -267,12 +355,16 @@ def _two(sets: tuple[_Set, ...]) -> tuple[Callable[[Tensor], Tensor], Callable[[
 
 
 def _in_turn(
-    sets: tuple[_Set, ...], y: Tensor, tolerance: float = TOLERANCE
+    sets: tuple[_Set, ...],
+    y: Tensor,
+    tolerance: float = TOLERANCE,
+    *,
+    sweeps: int = _SWEEPS // 8,
 ) -> tuple[Tensor, Tensor]:
     """Return fields that hold all sets, found by projecting on one after the other."""
     x, well = y, _holds(sets, y, tolerance)
     best, since = torch.inf, 0
-    for sweep in range(_SWEEPS // 8):
+    for sweep in range(0 if bool(well.all()) else sweeps):
         following = x
         for one in sets:
             following = one.project(following)

@@ -24,7 +24,8 @@ from torch import Tensor
 
 from ...errors import ConstraintError
 from .distance import Distant
-from .protocol import known
+from .protocol import Condition, known
+from .ranges import Range
 from .rows import Rows
 
 __all__ = ["Exceedance", "Maximum", "Quantile"]
@@ -67,6 +68,30 @@ class _Ordered(Distant):
         cells[sample, row] = self._moved(cells[sample, row], shares, lower, upper)
         return self.rows.put(y, cells)
 
+    def linearized(self, y: Tensor) -> tuple[Condition, ...]:
+        """Return a range of each cell within which it holds, about one field (1, T, H, W, C).
+
+        Each cell stays on that side of what is bound where the projection brings it.
+        """
+        cells = self.rows.gather(self.project(y), self.name)[0].double()
+        lower, upper = (bound[:, None].expand_as(cells) for bound in self._sides(cells))
+        has = self.rows.weights.to(cells.device) != 0
+        low, high = self._kept(cells, lower, upper)
+        flat = torch.full((2, self.rows.shape.numel()), torch.inf, dtype=torch.float64)
+        index = self.rows.index[has.cpu()]
+        flat[0, index], flat[1, index] = -low[has].cpu(), high[has].cpu()
+        low, high = -flat[0].reshape(self.rows.shape), flat[1].reshape(self.rows.shape)
+        return (Range(lower=low, upper=high, name=self.name),)
+
+    def _sides(self, cells: Tensor) -> tuple[Tensor, Tensor]:
+        """Return both bounds of the cells of one field, (m,)."""
+        lower, upper = self.bounds(cells)
+        return lower.expand(len(cells)), upper.expand(len(cells))
+
+    @abstractmethod
+    def _kept(self, cells: Tensor, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the ranges of cells (m, k) that hold it, within which it still holds."""
+
     @abstractmethod
     def _moved(self, cells: Tensor, shares: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
         """Return the cells (R, k) of groups that do not hold it, moved so that they do."""
@@ -93,6 +118,12 @@ class Maximum(_Ordered):
         """Return the largest cells, float64 (N, m)."""
         cells = self.rows.gather(y, self.name).double()
         return torch.where(self.rows.weights.to(y.device) != 0, cells, -torch.inf).amax(-1)
+
+    def _kept(self, cells: Tensor, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+        has = self.rows.weights.to(cells.device) != 0
+        largest = torch.where(has, cells, -torch.inf).argmax(-1, keepdim=True)
+        low = torch.full_like(cells, -torch.inf).scatter(-1, largest, lower[:, :1])
+        return low, upper
 
     def _moved(self, cells: Tensor, shares: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
         high = upper[:, None].to(cells)
@@ -139,6 +170,10 @@ class Quantile(_Ordered):
         at = torch.minimum(at, has.sum(-1)[None, :, None] - 1)
         missing = (cells.isnan() & has).any(-1)
         return torch.where(missing, torch.nan, ordered.gather(-1, at)[..., 0])
+
+    def _kept(self, cells: Tensor, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+        low = torch.where(cells >= lower, lower, -torch.inf)
+        return low, torch.where(cells <= upper, upper, torch.inf)
 
     def _moved(self, cells: Tensor, shares: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
         low, high = lower[:, None].to(cells), upper[:, None].to(cells)
@@ -200,6 +235,14 @@ class Exceedance(_Ordered):
     def magnitude(self, y: Tensor) -> Tensor:
         """Return 1: fractions are of the whole, (N, m)."""
         return torch.ones_like(self.measure(y))
+
+    def _kept(self, cells: Tensor, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+        line = torch.full_like(cells, self.threshold)
+        under = _above(line.float(), -1).to(cells)
+        return (
+            torch.where(cells >= line, line, -torch.inf),
+            torch.where(cells >= line, torch.inf, torch.maximum(cells, under)),
+        )
 
     def _moved(self, cells: Tensor, shares: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
         has = shares != 0

@@ -18,6 +18,7 @@ of what is summed, as a total near zero of large cells cannot be met to a fracti
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -26,7 +27,7 @@ from torch import Tensor
 
 from ...errors import ConstraintError, MissingDataError
 
-__all__ = ["Bounded", "Condition", "beyond", "known", "relative", "square"]
+__all__ = ["Bounded", "Condition", "Curved", "beyond", "known", "relative", "square"]
 
 
 @runtime_checkable
@@ -70,6 +71,14 @@ class Condition(Protocol):
         MissingDataError
             A cell that has weight is NaN.
         """
+
+
+@runtime_checkable
+class Curved(Protocol):
+    """A condition that is not convex, and is like convex ones near a field."""
+
+    def linearized(self, y: Tensor) -> Sequence[Condition]:
+        """Return the convex conditions that it is like near one field (1, T, H, W, C)."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from ...errors import ConstraintError
-from .protocol import Bounded, beyond, known
+from .linear import Linear
+from .protocol import Bounded, Condition, beyond, known
 from .rows import Rows
 
 __all__ = ["Scaled"]
@@ -80,3 +81,15 @@ class Scaled(Bounded):
             )
         factor = torch.where(off == 0, torch.ones_like(value), target / value)
         return self.rows.put(y, self.rows.gather(y).double() * factor[..., None])
+
+    def linearized(self, y: Tensor) -> tuple[Condition, ...]:
+        """Return the sums over the cells of one field (1, T, H, W, C) that are not 0."""
+        cells = self.rows.gather(y, self.name)[0].cpu()
+        weights = self.rows.weights * (cells != 0)
+        has = (weights != 0).any(-1)
+        if not bool(has.any()):
+            return ()
+        ends = (bound.expand(len(has))[has] for bound in self.bounds(self.rows.weights))
+        lower, upper = ends
+        rows = Rows(self.rows.index[has], weights[has], self.rows.shape)
+        return (Linear(rows, lower=lower, upper=upper, name=self.name),)

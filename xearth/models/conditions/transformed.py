@@ -23,7 +23,9 @@ from torch import Tensor
 
 from ...errors import ConstraintError
 from .filling import CACHE, fill
-from .protocol import Bounded, beyond, known
+from .linear import Linear
+from .protocol import Bounded, Condition, beyond, known
+from .ranges import Range
 from .rows import Rows
 
 __all__ = ["Decibel", "Log", "Transform", "TransformedMean"]
@@ -35,6 +37,10 @@ class Transform(Protocol):
     @property
     def floor(self) -> float:
         """The least transformed value."""
+
+    @property
+    def dry(self) -> float:
+        """The largest y that has it."""
 
     def forward(self, y: Tensor) -> Tensor:
         """Return g(y)."""
@@ -58,6 +64,11 @@ class Log:
     def __post_init__(self) -> None:
         if not self.offset > 0:
             raise ConstraintError(f"offset={self.offset}: expected more than 0, in units of y.")
+
+    @property
+    def dry(self) -> float:
+        """No rain: 0."""
+        return 0.0
 
     @property
     def floor(self) -> float:
@@ -90,6 +101,11 @@ class Decibel:
             raise ConstraintError(
                 f"threshold={self.threshold}: expected more than 0, in units of y."
             )
+
+    @property
+    def dry(self) -> float:
+        """The threshold."""
+        return self.threshold
 
     @property
     def floor(self) -> float:
@@ -179,6 +195,41 @@ class TransformedMean(Bounded):
             i, j = sample[part], row[part]
             cells[i, j] = self._shifted(cells[i, j], weights[j], target[part])
         return self.rows.put(y, cells)
+
+    def linearized(self, y: Tensor) -> tuple[Condition, ...]:
+        r"""Return the condition to first order about one field (1, T, H, W, C).
+
+        .. math:: l \le \bar g(y) + \sum_i w_i\, g'(y_i)\, (y'_i - y_i) \le u ,
+
+        for the sums with a cell that is not dry.
+        """
+        value = known(self, self.measure(y))
+        cells = self.rows.gather(y, self.name)[0].double()
+        with torch.inference_mode(False), torch.enable_grad():
+            at = cells.clone().requires_grad_()
+            (slopes,) = torch.autograd.grad(self.transform.forward(at).sum(), at)
+        slopes = slopes * self.rows.weights.to(slopes)
+        has = (slopes != 0).any(-1)
+        if not bool(has.any()):
+            return ()
+        flat = (slopes * cells).sum(-1) - value[0]
+        lower, upper = (bound.expand_as(value)[0] + flat for bound in self.bounds(value))
+        rows = Rows(self.rows.index[has.cpu()], slopes[has].cpu(), self.rows.shape)
+        linear = Linear(rows, lower=lower[has], upper=upper[has], name=self.name)
+        return linear, self._kept(cells)
+
+    def _kept(self, cells: Tensor) -> Range:
+        """Return the range in which dry cells stay dry, and wet ones a third to tenfold as wet."""
+        dry = self.transform.dry
+        wet = cells > dry
+        inside = self.rows.weights != 0
+        index = self.rows.index[inside]
+        flat = torch.full((2, self.rows.shape.numel()), torch.inf, dtype=torch.float64)
+        flat[0, index] = -torch.where(wet, dry + (cells - dry) / 3, -torch.inf)[inside]
+        most = torch.where(wet, dry + 10 * (cells - dry), cells.clamp(min=dry))
+        flat[1, index] = most[inside]
+        low, high = -flat[0].reshape(self.rows.shape), flat[1].reshape(self.rows.shape)
+        return Range(lower=low, upper=high, name=self.name)
 
     def _shifted(self, cells: Tensor, weights: Tensor, target: Tensor) -> Tensor:
         z = self.transform.forward(cells.double())

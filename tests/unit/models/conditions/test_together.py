@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import combinations
 
 import pytest
@@ -11,45 +12,41 @@ from scipy.optimize import LinearConstraint, minimize
 from xearth.errors import ConstraintError
 from xearth.models.conditions.conjunction import All
 from xearth.models.conditions.linear import Linear
-from xearth.models.conditions.ordered import Monotone
+from xearth.models.conditions.ordered import Monotone, Ordering
 from xearth.models.conditions.protocol import Condition, relative
 from xearth.models.conditions.ranges import Range
 from xearth.models.conditions.rows import Rows
+from xearth.models.conditions.transformed import Decibel, TransformedMean
 
-from .conftest import areas, conditions, field, means
+from .conftest import conditions, field, means
 
 KINDS = conditions()
 #: What no field holds.
-CONTRADICT = {("mean", "mean between"), ("mean between", "blocks"), ("mean between", "scaled")}
-#: What projecting in turn does not reach: not convex, and it pulls to and fro.
-APART = {
-    ("mean", "decibel mean"),
-    ("mean between", "decibel mean"),
-    ("blocks", "decibel mean"),
-    ("blocks", "log mean"),
-    ("points", "quantile"),
+CONTRADICT = {
+    ("mean", "mean between"),
+    ("mean between", "blocks"),
+    ("mean between", "scaled"),
+    ("mean between", "log mean"),  # of at least 1.3 > log(3 + 0.5), against Jensen's inequality
+}
+#: What holds only with dry cells made wet, which both leave as they are.
+DRY = {
     ("scaled", "decibel mean"),
-    ("scaled", "log mean"),
-    ("scaled", "monotone"),
-    ("scaled", "ordering"),
     ("maximum", "decibel mean"),
     ("maximum at most", "decibel mean"),
-    ("exceedance", "monotone"),
-    ("exceedance", "ordering"),
-    ("log mean", "conservation"),
-    ("log mean", "budget"),
     ("decibel mean", "log mean"),
-    ("decibel mean", "monotone"),
-    ("decibel mean", "ordering"),
-    ("decibel mean", "conservation"),
-    ("decibel mean", "budget"),
 }
+#: What is not reached: which cells are to be on which side of a threshold is not tried out.
+APART = {("points", "quantile"), ("exceedance", "monotone"), ("exceedance", "ordering")}
+#: What takes half a minute on these fields; held by smaller ones below.
+SLOW = {("decibel mean", "monotone"), ("decibel mean", "ordering")}
 PAIRS = list(combinations(KINDS, 2))
 
 
-@pytest.mark.parametrize("pair", [p for p in PAIRS if p not in CONTRADICT | APART], ids=" + ".join)
+@pytest.mark.parametrize(
+    "pair", [p for p in PAIRS if p not in CONTRADICT | DRY | APART | SLOW], ids=" + ".join
+)
 def test_pairs_hold_in_single_precision(pair):
-    parts, y = [KINDS[kind] for kind in pair], field(2, dtype=torch.float32)
+    parts, y = [KINDS[kind] for kind in pair], field(1, dtype=torch.float32)
     both = All(parts)
     assert isinstance(both, Condition)
     held = both.project(y)
@@ -58,6 +55,15 @@ def test_pairs_hold_in_single_precision(pair):
     energy = parts[0].energy(y) + parts[1].energy(y)
     torch.testing.assert_close(both.energy(y), energy)
     assert both.residual(y).shape == both.measure(y).shape == both.magnitude(y).shape
+
+
+@pytest.mark.parametrize("order", [Monotone(), Ordering((0, 1))], ids=["monotone", "ordering"])
+def test_a_transformed_mean_holds_with_orders(order):
+    y = torch.tensor([3.0, 1.0, 2.0, 2.0, 1.0, 2.0, 4.0, 3.0]).reshape(1, 2, 1, 2, 2)
+    rows = Rows.over(torch.ones(y.shape[1:]), frames=True).mean()
+    loud = TransformedMean(rows, transform=Decibel(0.1), lower=4.0, upper=4.0)
+    held = All([loud, order]).project(y)
+    assert max(float(relative(part, held).max()) for part in (loud, order)) <= 1e-6
 
 
 CONVEX = [p for p in PAIRS if p not in CONTRADICT and all(KINDS[k].convex for k in p)]
@@ -78,18 +84,40 @@ def test_what_cannot_hold_together_is_refused(pair):
         All([KINDS[kind] for kind in pair]).project(field(1))
 
 
+@pytest.mark.parametrize("pair", sorted(APART), ids=" + ".join)
+def test_what_is_not_found_is_refused_by_name(pair):
+    parts = [KINDS[kind] for kind in pair]
+    with pytest.raises(ConstraintError, match=f"^{parts[0].name} and {parts[1].name}: no field"):
+        All(parts).project(field(1))
+
+
+def test_a_field_is_found_unless_dry_cells_would_have_to_be_wet():
+    """With the part d of the area dry, at -10 dB, the others are at (4.5 + 10 d) / (1 - d) dB.
+
+    By Jensen's inequality their mean is at least that level as a rate, so is their maximum, and
+    their mean logarithm at least that of this rate.
+    """
+    y, rows = field(1), means()
+    dry = (rows.weights * (rows.gather(y)[0] <= 0.1)).sum(-1)
+    wet = 10 ** ((4.5 + 10 * dry) / (1 - dry) / 10)
+    assert ((1 - dry) * wet).max() > 3.5
+    assert wet.max() > 8.5
+    assert ((1 - dry) * (wet + 0.5).log() + dry * math.log(0.5)).max() > 1.4
+    for pair in sorted(DRY):
+        parts = [KINDS[kind] for kind in pair]
+        with pytest.raises(ConstraintError, match="made wet"):
+            All(parts).project(y)
+
+
 def test_two_that_contradict_are_named_among_others():
     low = Range(upper=2.0, name="dry")
     parts = [KINDS["ordering"], KINDS["monotone"], KINDS["mean"], low]
     with pytest.raises(ConstraintError, match=r"mean and dry: 3\.5 cannot hold with the range"):
         All(parts).project(field(1))
-    rising = Linear(
-        Rows.from_matrix(areas()[None] * torch.tensor([1.0, -1, 0, 0]).reshape(1, 4, 1, 1, 1)),
-        lower=1.0,
-        name="falling total",
-    )
+    signs = torch.tensor([1.0, -1]).reshape(1, 2, 1, 1, 1).expand(1, 2, 1, 2, 1)
+    falling = Linear(Rows.from_matrix(signs), lower=1.0, name="falling total")
     with pytest.raises(ConstraintError, match="falling total and Monotone contradict each other"):
-        All([KINDS["range"], rising, KINDS["monotone"]]).project(field(1))
+        All([KINDS["range"], falling, KINDS["monotone"]]).project(torch.ones(1, 2, 1, 2, 1))
 
 
 @pytest.mark.parametrize("seed", range(3))
