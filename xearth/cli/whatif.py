@@ -57,7 +57,7 @@ _MEANT = (
     "the hours of the climatology, and were their decibels Gaussian. asked, found: area mean over "
     "the hour in mm/h, and the largest relative difference of any member. wet: part of the area "
     "with {wet} mm/h and more. most: the largest cell in mm/h. CRPS: against what came, which was "
-    "one certain hour: it is to be least at the level nearest to that. Last: power of the members "
+    "one certain hour: it is to be least near that. Last: power of the members "
     "over that of the observed rain at wavelengths of {waves} cells, in dB, both of the rain over "
     "its mean: 0 is the texture of real rain. Members are brought to a level by a factor; "
     "'nearest' is what the nearest fields in squared distance, not negative, would be instead."

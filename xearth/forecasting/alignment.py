@@ -108,9 +108,9 @@ class FittedAlignment:
         constraint : Constraint
             A bound of the functional that the network was trained for.
         scale : float
-            Strength, for numbers in their standard deviations: a Gaussian law moves by so many of
-            its own towards the bounds, at most up to them in the limit of many steps; twice as much
-            overshoots. The law of the samples is weighed by :math:`\exp(-\mathrm{scale} \cdot F)`.
+            Strength, for numbers in their standard deviations: a Gaussian law moves towards the
+            bounds by about so many of its own, and oversteps them where it is too large. The law
+            of the samples is weighed by :math:`\exp(-\mathrm{scale} \cdot F)`.
         **options
             Of :class:`~xearth.models.prediff.guidance.AlignmentGuidance`.
 
