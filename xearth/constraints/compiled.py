@@ -107,7 +107,8 @@ def _range(functional: EachCell, geometry: Geometry, bound: Bound) -> Condition:
     if bound.sd is not None:
         options["sd"] = torch.as_tensor(bound.sd.within(field, spread=True))
     options, wrapped = observed(options, one=True)
-    return wrapped(Range(where=where, **options, **sides))
+    lower, upper = sides["lower"], sides["upper"]
+    return wrapped(Range(where=where, lower=lower, upper=upper, **options))
 
 
 def index_condition(index: Index, template: Forecast, bound: Bound) -> Condition:

@@ -327,8 +327,9 @@ class Index(Functional):
             )
 
     def _field(self, obj: Forecast) -> xr.DataArray:
-        plain = isinstance(obj, xr.DataArray) and self.variable is None
-        return obj if plain else field_of(obj, self.variable)
+        if isinstance(obj, xr.DataArray) and self.variable is None:
+            return obj
+        return field_of(obj, self.variable)
 
 
 def Nino34(  # noqa: N802 (reads as the object it makes)
