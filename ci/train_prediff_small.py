@@ -1,4 +1,4 @@
-"""Train and write the shipped forecaster prediff-small.
+"""Train and write a forecaster prediff-small; none ships yet (docs/decisions/026).
 
     python ci/train_prediff_small.py FOLDER --base without-knmi_20100826.safetensors
 
@@ -30,14 +30,12 @@ from xearth.models.prediff.rain import RainDiffusionConfig
 from xearth.models.prediff.rain_cases import Example, example
 from xearth.training.rain_diffusion import RainDiffusionRecipe, fit_laws, fit_rain_diffusion
 
-ROOT = Path(__file__).parents[1]
-ARTIFACT = ROOT / "xearth" / "artifacts" / "prediff-small.safetensors"
-CONFIG = RainDiffusionConfig(base_units=32)
+CONFIG = RainDiffusionConfig(base_units=32, slopes=(0.3, 2.2))
 #: Factor of the width of cells and of the step, and every how many starts.
 VARIANTS = ((1, 1, 2), (2, 1, 6))
 FACTORS = 0.3  # standard deviation of the logarithm of the factors of rain, of every second start
 FEWEST, DEPTH = 3, 6  # frames
-RECIPE = RainDiffusionRecipe(minutes=9.0, rate=2e-3, average=0.98)
+RECIPE = RainDiffusionRecipe(steps=6000, rate=2e-3, average=0.98)
 
 
 def cases(path: Path) -> list[Case]:
@@ -91,7 +89,7 @@ def train(arguments: argparse.Namespace) -> PreDiffForecaster:
     arguments.work.mkdir(parents=True, exist_ok=True)
     events = [examples(name, path, base, arguments.work) for name, path in names.items()]
     torch.manual_seed(RECIPE.seed)
-    recipe = dataclasses.replace(RECIPE, minutes=arguments.minutes)
+    recipe = dataclasses.replace(RECIPE, steps=arguments.steps)
     model = CONFIG.build(recipe.blocks, recipe.blocks)
     fit_laws(model, events, recipe)
     trained = fit_rain_diffusion(
@@ -104,7 +102,7 @@ def train(arguments: argparse.Namespace) -> PreDiffForecaster:
     provenance = {
         "trained_on": ", ".join(names),
         "never_seen": arguments.out,
-        "recipe": f"{recipe.minutes:g} minutes of one processor, seed {recipe.seed}",
+        "recipe": f"{recipe.steps} steps of {recipe.batch} squares, seed {recipe.seed}",
     }
     return PreDiffForecaster(
         config=CONFIG,
@@ -124,9 +122,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--base", type=Path, required=True)
     parser.add_argument("--out", default="knmi_20100826")
-    parser.add_argument("--minutes", type=float, default=RECIPE.minutes)
+    parser.add_argument("--steps", type=int, default=RECIPE.steps)
     parser.add_argument("--work", type=Path, default=Path("prediff-work"))
-    parser.add_argument("--to", type=Path, default=ARTIFACT)
+    parser.add_argument("--to", type=Path, default=Path("prediff-small.safetensors"))
     found = parser.parse_args(arguments)
     path = train(found).save(found.to, dtype="float16")
     print(f"{path}: {path.stat().st_size / 1000:.0f} kB")

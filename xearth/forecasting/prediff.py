@@ -253,8 +253,8 @@ class PreDiffForecaster:
             z, seen = moved.z[0], moved.known[0]
             width, minutes = frames.facts
             speed = moved.speed[0] * width * 1000 / (minutes * 60)
-            told = {"facts": frames.facts, "leads": self.horizon}
-            raw = air_laws(self.base.network, z, seen, speed, **told)
+            net, facts = self.base.network, frames.facts
+            raw = air_laws(net, z, seen, speed, facts=facts, leads=self.horizon)
             at = _arrivals(moved.back[0], moved.border)
             rain = law(sample(raw, at))
             rows, columns = (

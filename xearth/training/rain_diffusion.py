@@ -16,10 +16,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
 
 from ..errors import ConfigError
 from ..models.prediff.rain import RainDiffusion
@@ -29,6 +30,7 @@ from .ema import warmed_average
 __all__ = ["RainDiffusionRecipe", "fit_laws", "fit_rain_diffusion"]
 
 SQUARES = 320  # that the Gaussian law is estimated from
+EVERY = 50  # steps between reports and checkpoints
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,14 +39,13 @@ class RainDiffusionRecipe:
 
     Parameters
     ----------
-    minutes : float
-        Of processor time.
+    steps : int
     batch : int
         Squares of a step.
     blocks : int
         Rows and columns of blocks of a square.
     rate : float
-        Highest learning rate; it rises for 30 steps and falls as a cosine of the time.
+        Highest learning rate; it rises for 30 steps and falls as a cosine.
     average : float
         Decay of the moving average of the weights.
     seed : int
@@ -55,7 +56,7 @@ class RainDiffusionRecipe:
         A number is not positive.
     """
 
-    minutes: float = 25.0
+    steps: int = 6000
     batch: int = 4
     blocks: int = 16
     rate: float = 1.5e-3
@@ -63,7 +64,7 @@ class RainDiffusionRecipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("minutes", "batch", "blocks", "rate"):
+        for name in ("steps", "batch", "blocks", "rate"):
             if not getattr(self, name) > 0:
                 raise ConfigError(
                     f"RainDiffusionRecipe({name}={getattr(self, name)!r}): expected a positive "
@@ -85,17 +86,18 @@ def fit_laws(model: RainDiffusion, events: Events, recipe: RainDiffusionRecipe) 
     recipe : RainDiffusionRecipe
     """
     C, frames = model.config.channels, len(model.config.frames)
-    squared, total, read, count = 0.0, 0.0, [0.0, 0.0], 0
+    squared, total = torch.zeros_like(model.scale), torch.zeros_like(model.scale[:, :1])
+    read, count = torch.zeros_like(model.read), 0
     for one in (one for event in events for one in event):
         w = (one.weight > 0).float()[..., None]
-        squared = squared + (w * one.x.float().square()).sum((1, 2))
-        total = total + w.sum((1, 2))
+        squared += (w * one.x.float().square()).sum((1, 2))
+        total += w.sum((1, 2))
         context = one.context.float().square()
         for k, part in enumerate((context[:frames], context[frames:])):
-            read[k] = read[k] + part.mean((0, 1, 2))
+            read[k] += part.mean((0, 1, 2))
         count += 1
     model.scale.copy_((squared / total).sqrt().clamp_min(1e-4))
-    model.read.copy_(torch.stack([(x / count).sqrt().clamp_min(1e-4) for x in read]))
+    model.read.copy_((read / count).sqrt().clamp_min(1e-4))
     generator = torch.Generator().manual_seed(recipe.seed)
     large = _large(events, recipe)
     some = [square(large, recipe, model, generator) for _ in range(SQUARES)]
@@ -171,49 +173,78 @@ def fit_rain_diffusion(
     report : callable, optional
         (step, mean loss of the last 50 steps, seconds).
     """
-    events = _large(events, recipe)
-    trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, recipe.rate, betas=(0.9, 0.97), weight_decay=0.01)
-    average = warmed_average(model, recipe.average)
-    step, spent, losses = 0, 0.0, []
+    run = _Run.of(model, recipe)
     if checkpoint is not None and checkpoint.is_file():
-        kept = torch.load(checkpoint, weights_only=True)
-        step, spent = kept["step"], kept["spent"]
-        for part, state in ((model, "model"), (average, "average"), (optimizer, "optimizer")):
-            part.load_state_dict(kept[state])
-    generator = torch.Generator().manual_seed(recipe.seed + 1 + step)
-    shape = (recipe.batch, *model.denoiser.config.target_shape)
+        run.restore(checkpoint)
+    events = _large(events, recipe)
+    generator = torch.Generator().manual_seed(recipe.seed + 1 + run.step)
     model.train()
-    while (share := spent / (60 * recipe.minutes)) < 1.0:
-        begun = time.process_time()
-        rate = (
-            recipe.rate
-            * min(1.0, (step + 1) / 30)
-            * (0.02 + 0.49 * (1 + math.cos(math.pi * share)))
-        )
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        batch = [square(events, recipe, model, generator) for _ in range(recipe.batch)]
-        t = (
-            torch.arange(recipe.batch) + torch.rand(recipe.batch, generator=generator)
-        ) / recipe.batch
-        loss = loss_of(
-            model, batch, model.process.time_scale * t, torch.randn(shape, generator=generator)
-        )
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(trained, 1.0)
-        optimizer.step()
-        average.update_parameters(model)
-        losses.append(float(loss.detach()))
-        step, spent = step + 1, spent + time.process_time() - begun
-        if step % 50 == 0:
+    losses: list[float] = []
+    while run.step < recipe.steps:
+        losses.append(run.advance(events, recipe, generator))
+        if run.step % EVERY == 0:
             if report is not None:
-                report(step, sum(losses[-50:]) / 50, spent)
+                report(run.step, sum(losses[-EVERY:]) / len(losses[-EVERY:]), run.spent)
             if checkpoint is not None:
-                state = {"model": model, "average": average, "optimizer": optimizer}
-                saved = {k: part.state_dict() for k, part in state.items()}
-                aside = checkpoint.with_suffix(".part")
-                torch.save({**saved, "step": step, "spent": spent}, aside)
-                aside.replace(checkpoint)
-    return average.module.eval()
+                run.save(checkpoint)
+    return cast(RainDiffusion, run.average.module.eval())
+
+
+@dataclass
+class _Run:
+    """Where training is."""
+
+    model: RainDiffusion
+    average: AveragedModel
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+    spent: float = 0.0  # seconds
+
+    @classmethod
+    def of(cls, model: RainDiffusion, recipe: RainDiffusionRecipe) -> _Run:
+        """Return the start of training."""
+        trained = [p for p in model.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(trained, recipe.rate, betas=(0.9, 0.97), weight_decay=0.01)
+        return cls(model, warmed_average(model, recipe.average), optimizer)
+
+    def advance(
+        self, events: Events, recipe: RainDiffusionRecipe, generator: torch.Generator
+    ) -> float:
+        """Take a step, and return its loss."""
+        begun = time.process_time()
+        model, n = self.model, recipe.batch
+        falling = 0.02 + 0.49 * (1 + math.cos(math.pi * self.step / recipe.steps))
+        for group in self.optimizer.param_groups:
+            group["lr"] = recipe.rate * min(1.0, (self.step + 1) / 30) * falling
+        batch = [square(events, recipe, model, generator) for _ in range(n)]
+        t = (torch.arange(n) + torch.rand(n, generator=generator)) / n * model.process.time_scale
+        shape = (n, *model.denoiser.config.target_shape)
+        loss = loss_of(model, batch, t, torch.randn(shape, generator=generator))
+        self.optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        self.optimizer.step()
+        self.average.update_parameters(model)
+        self.step += 1
+        self.spent += time.process_time() - begun
+        return float(loss.detach())
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint, whole or not at all."""
+        parts: dict[str, Any] = {
+            "model": self.model,
+            "average": self.average,
+            "optimizer": self.optimizer,
+        }
+        aside = path.with_suffix(".part")
+        states = {name: part.state_dict() for name, part in parts.items()}
+        torch.save({**states, "step": self.step, "spent": self.spent}, aside)
+        aside.replace(path)
+
+    def restore(self, path: Path) -> None:
+        """Continue from a checkpoint."""
+        kept = torch.load(path, weights_only=True)
+        self.step, self.spent = kept["step"], kept["spent"]
+        self.model.load_state_dict(kept["model"])
+        self.average.load_state_dict(kept["average"])
+        self.optimizer.load_state_dict(kept["optimizer"])

@@ -65,6 +65,9 @@ class RainDiffusionConfig(Plain):
         Coefficients of a block that are drawn by diffusion; the others by the Gaussian law.
     base_units, heads, depth
         Of the denoiser.
+    slopes : tuple of float
+        By how much the power of what is drawn falls more steeply with :math:`1 + u^2 + v^2`, at
+        the first and the last lead; its variance stays.
 
     Raises
     ------
@@ -86,6 +89,7 @@ class RainDiffusionConfig(Plain):
     base_units: int = 48
     heads: int = 4
     depth: tuple[int, ...] = (1, 1)
+    slopes: tuple[float, float] = (0.0, 0.0)
 
     def __post_init__(self) -> None:
         for name in ("leads", "block", "channels", "base_units", "heads"):
@@ -202,7 +206,15 @@ class RainDiffusion(nn.Module):
 
     def decode(self, x: Tensor, fine: Tensor) -> Tensor:
         """Return the scores (N, T, H, W) of drawn coefficients and of finest ones."""
-        return self.blocks.decode(torch.cat([x, fine], dim=-1) * self.scale[:, None, None])
+        return self.blocks.decode(torch.cat([x, fine], dim=-1) * self._tilted()[:, None, None])
+
+    def _tilted(self) -> Tensor:
+        """Return the scale (T, n * n) with the slopes of the configuration."""
+        size = self.scale.new_tensor([1.0 + u * u + v * v for u, v in self.blocks.waves])
+        slope = torch.linspace(*self.config.slopes, self.config.leads, device=self.scale.device)
+        found = self.scale * size ** (-0.5 * slope[:, None])
+        variance = self.scale.square().sum(1, keepdim=True)
+        return found * (variance / found.square().sum(1, keepdim=True)).sqrt()
 
     def levels(self, steps: int) -> tuple[Level, ...]:
         """Return levels at even distances in log((1 - t) / t), then clean ones.
