@@ -74,8 +74,10 @@ def functionals(draw):
 
 @st.composite
 def bounds(draw):
-    functional, unit = draw(functionals()), draw(UNITS)
-    numbers = draw(st.lists(NUMBERS, min_size=1, max_size=3))
+    functional, unit, values = draw(functionals()), draw(UNITS), NUMBERS
+    if isinstance(functional, xearth.AreaFraction):  # a part of the area, at most all of it
+        unit, values = "%", st.floats(0, 100)
+    numbers = draw(st.lists(values, min_size=1, max_size=3))
     amount = Q(numbers if len(numbers) > 1 else numbers[0], unit)
     kind = draw(st.integers(0, 3))
     if kind == 0:

@@ -83,7 +83,7 @@ def test_help_lists_the_demos(capsys):
     [
         (["nowcast", "--epochs", "3"], ("--epochs 3", "trains nothing")),
         (["nowcast", "--init", "2010-08-27T00:00"], ("2010-08-27", "07:35")),
-        (["nowcast", "--init", "2010-08-26T00:05"], ("fewer than 3 steps", "Start later")),
+        (["nowcast", "--init", "2010-08-26T00:05"], ("fewer than 3 frames", "Start later")),
         (["nowcast", "--output-dir", "nowhere"], ("nowhere", "create it")),
     ],
 )

@@ -152,7 +152,7 @@ def test_constraints_are_refused_before_anything_is_drawn(
         model.forecast(rain, init=INIT, members=2, constraints=much, impose="softly")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="members=0"):
         model.forecast(rain, init=INIT, members=0)
-    slope = xearth.SpectrumSlope() >= xearth.Q(-2, "1")
+    slope = xearth.SpectrumSlope((2, 8)) >= xearth.Q(-2, "1")
     with pytest.raises(ConstraintError, match="impose='guided'"):
         model.forecast(rain, init=INIT, members=2, constraints=slope)
     dbz = xearth.reflectivity(rain, a=200, b=1.6)
