@@ -190,7 +190,7 @@ class NowcastForecaster:
             )
         frames = read_frames(history, init, depth=self.history, name=self.name)
         made = np.stack([self._one(frames, i, members, seed) for i in range(len(frames.positions))])
-        return self._label(made, frames, members)
+        return self.labeled(made, frames, members)
 
     def probability(
         self, history: xr.DataArray, thresholds: Any, *, init: Any = None
@@ -270,7 +270,7 @@ class NowcastForecaster:
             out[:, k] = frames.fine(drawer.draw(fields if k % 2 == 0 else -fields))
         return frames.hide(out, i)
 
-    def _label(self, made: np.ndarray, frames: Frames, members: int | None) -> xr.DataArray:
+    def labeled(self, made: np.ndarray, frames: Frames, members: int | None) -> xr.DataArray:
         """Return rain rates in mm/h (I, L[, M], H, W) as a forecast in the units of the history."""
         source = frames.source
         dims = ("init", "lead") if members is None else ("init", "lead", "member")

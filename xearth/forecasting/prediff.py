@@ -341,7 +341,7 @@ class PreDiffForecaster:
     def _label(self, made: np.ndarray, frames: Frames, members: int | None) -> xr.DataArray:
         """Return rain rates in mm/h (I, L[, M], H, W) as a forecast in the units of the history."""
         named = dataclasses.replace(self.base, name=self.name, provenance=self.provenance)
-        found = named._label(made, frames, members)
+        found = named.labeled(made, frames, members)
         found.attrs["history"] = found.attrs["history"].replace(repr(named), repr(self))
         return found
 

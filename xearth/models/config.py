@@ -10,7 +10,7 @@ Source: Gao et al. (2022), *Earthformer*, and the configurations published with 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,10 +22,12 @@ from .config_parts import (
     Dropout,
     GlobalVectors,
     StackStem,
+    block_settings,
     ceil_shape,
     check,
     from_plain,
     integers,
+    per_level,
     to_plain,
 )
 from .cuboid.patterns import (
@@ -36,11 +38,9 @@ from .cuboid.patterns import (
     cross,
 )
 from .cuboid.settings import (
-    AttentionSettings,
     BlockSettings,
     Checkpoint,
     GlobalMask,
-    GlobalMode,
     Padding,
     RelativeIndex,
 )
@@ -67,18 +67,6 @@ Shape4 = tuple[int, int, int, int]
 # Given: a function of the level's grid, one pattern, or one of either per level.
 # Kept: tuple[Pattern, ...] (or tuple[CrossPattern, ...]), one per level.
 LevelPatterns = Any
-
-
-def _resolve(given: Any, shapes: Sequence[Shape3], layer: type) -> tuple[Any, ...]:
-    """Return one pattern per level from a function, one pattern, or one of either per level."""
-    if callable(given) or (given and all(isinstance(item, layer) for item in given)):
-        given = (given,) * len(shapes)
-    if len(given) != len(shapes):
-        raise ConfigError(
-            f"{len(given)} patterns for {len(shapes)} levels; give one for all or one per level"
-        )
-    pairs = zip(given, shapes, strict=True)
-    return tuple(item(shape) if callable(item) else tuple(item) for item, shape in pairs)
 
 
 _CROSS_ONE = cross(1)
@@ -206,9 +194,9 @@ class EarthformerConfig:
             object.__setattr__(self, name, integers(name, getattr(self, name)))
         check(self)
         patterns = {
-            "encoder_patterns": _resolve(self.encoder_patterns, self.encoder_shapes, CuboidLayer),
-            "decoder_patterns": _resolve(self.decoder_patterns, self.decoder_shapes, CuboidLayer),
-            "cross_patterns": _resolve(self.cross_patterns, self.encoder_shapes, CrossLayer),
+            "encoder_patterns": per_level(self.encoder_patterns, self.encoder_shapes, CuboidLayer),
+            "decoder_patterns": per_level(self.decoder_patterns, self.decoder_shapes, CuboidLayer),
+            "cross_patterns": per_level(self.cross_patterns, self.encoder_shapes, CrossLayer),
         }
         for name, value in patterns.items():
             object.__setattr__(self, name, value)
@@ -253,34 +241,8 @@ class EarthformerConfig:
             or (part == "decoder_self" and g.decoder_self)
             or (part == "decoder_cross" and g.decoder_cross)
         )
-        mode = None
-        if g is not None and used:
-            mode = GlobalMode(
-                ratio=g.ratio,
-                separate=g.separate_qkv,
-                self_attention=g.self_attention,
-                mask=self.global_mask,
-            )
-        attention = AttentionSettings(
-            heads=self.heads,
-            attention_drop=self.dropout.attention,
-            projection_drop=self.dropout.projection,
-            norm=self.norm,
-            padding=self.padding,
-            relative=self.relative_positions,
-            relative_index=self.relative_index,
-            projection=self.final_projection,
-        )
-        return BlockSettings(
-            attention=attention,
-            global_mode=mode,
-            global_ffn=g is not None and g.ffn,
-            inter_ffn=self.encoder_inter_ffn if part == "encoder" else self.decoder_inter_ffn,
-            activation=self.activation,
-            gated=self.gated_ffn,
-            ffn_drop=self.dropout.ffn,
-            checkpoint=self.checkpoint,
-        )
+        inter_ffn = self.encoder_inter_ffn if part == "encoder" else self.decoder_inter_ffn
+        return block_settings(self, global_vectors=g if used else None, inter_ffn=inter_ffn)
 
     def build(self) -> Earthformer | AuxiliaryEarthformer:
         """Return a new network with the published initialization.

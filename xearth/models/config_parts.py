@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ..errors import ConfigError
 from .cuboid.patterns import CrossLayer, CuboidLayer, Shape3
+from .cuboid.settings import AttentionSettings, BlockSettings, GlobalMode
 
 if TYPE_CHECKING:
     from .config import EarthformerConfig
@@ -23,10 +24,12 @@ __all__ = [
     "Dropout",
     "GlobalVectors",
     "StackStem",
+    "block_settings",
     "ceil_shape",
     "check",
     "from_plain",
     "integers",
+    "per_level",
     "to_plain",
 ]
 
@@ -337,3 +340,60 @@ def _closest(name: str, classes: Sequence[type], value: Mapping[str, Any]) -> ty
 
 def _tuples(value: Any) -> Any:
     return tuple(_tuples(item) for item in value) if isinstance(value, list | tuple) else value
+
+
+def per_level(given: Any, shapes: Sequence[Shape3], layer: type) -> tuple[Any, ...]:
+    """Return one pattern per level from a function, one pattern, or one of either per level."""
+    if callable(given) or (given and all(isinstance(item, layer) for item in given)):
+        given = (given,) * len(shapes)
+    if len(given) != len(shapes):
+        raise ConfigError(
+            f"{len(given)} patterns for {len(shapes)} levels; give one for all or one per level"
+        )
+    pairs = zip(given, shapes, strict=True)
+    return tuple(item(shape) if callable(item) else tuple(item) for item, shape in pairs)
+
+
+def block_settings(
+    config: Any, *, global_vectors: GlobalVectors | None, inter_ffn: bool
+) -> BlockSettings:
+    """Return what the blocks of a network of cuboid attention share.
+
+    Parameters
+    ----------
+    config : EarthformerConfig or CuboidConfig
+        Whose fields of one name these settings are.
+    global_vectors : GlobalVectors, optional
+        Those that these blocks use.
+    inter_ffn : bool
+        One feed-forward network per attention layer, or one per block.
+    """
+    mode = None
+    if global_vectors is not None:
+        mode = GlobalMode(
+            ratio=global_vectors.ratio,
+            separate=global_vectors.separate_qkv,
+            self_attention=global_vectors.self_attention,
+            mask=config.global_mask,
+        )
+    attention = AttentionSettings(
+        heads=config.heads,
+        attention_drop=config.dropout.attention,
+        projection_drop=config.dropout.projection,
+        norm=config.norm,
+        padding=config.padding,
+        relative=config.relative_positions,
+        relative_index=config.relative_index,
+        projection=config.final_projection,
+    )
+    every = config.global_vectors
+    return BlockSettings(
+        attention=attention,
+        global_mode=mode,
+        global_ffn=every is not None and every.ffn,
+        inter_ffn=inter_ffn,
+        activation=config.activation,
+        gated=config.gated_ffn,
+        ffn_drop=config.dropout.ffn,
+        checkpoint=config.checkpoint,
+    )

@@ -21,7 +21,14 @@ from .config_parts import Auxiliary, ConvStem, Dropout, GlobalVectors, StackStem
 from .cuboid.patterns import CrossLayer, CuboidLayer, Shape3, parse, parse_cross
 from .setups import SETUPS
 
-__all__ = ["OFFICIAL_DEFAULTS", "block_layers", "cross_layers", "official_config", "tuples"]
+__all__ = [
+    "CUBOID_FIELDS",
+    "OFFICIAL_DEFAULTS",
+    "block_layers",
+    "cross_layers",
+    "official_config",
+    "tuples",
+]
 
 _LLL, _DDD, _DLL = ("l", "l", "l"), ("d", "d", "d"), ("d", "l", "l")
 
@@ -112,26 +119,15 @@ def _factors(value: Any) -> Shape3:
     return (T, H, W)
 
 
-# Field here -> (argument there, how its value is read).
-_FIELDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+# Field here -> (argument there, how its value is read), of all networks of cuboid attention.
+CUBOID_FIELDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "input_shape": ("input_shape", tuple),
-    "target_shape": ("target_shape", tuple),
     "base_units": ("base_units", int),
     "block_units": ("block_units", lambda v: None if v is None else tuple(v)),
     "scale_alpha": ("scale_alpha", float),
     "heads": ("num_heads", int),
-    "encoder_depth": ("enc_depth", tuple),
-    "decoder_depth": ("dec_depth", tuple),
     "downsample": ("downsample", _factors),
-    "upsample_kernel": ("upsample_kernel_size", int),
-    "cross_start": ("dec_cross_start", int),
-    "cross_last_frames": ("dec_cross_last_n_frames", lambda v: v),
-    "first_self_attention": ("dec_use_first_self_attn", bool),
-    "encoder_inter_ffn": ("enc_use_inter_ffn", bool),
-    "decoder_inter_ffn": ("dec_use_inter_ffn", bool),
     "positions": ("pos_embed_type", str),
-    "hierarchical_positions": ("dec_hierarchical_pos_embed", bool),
-    "z_init": ("z_init_method", str),
     "activation": ("ffn_activation", str),
     "gated_ffn": ("gated_ffn", bool),
     "norm": ("norm_layer", lambda v: "none" if v is None else v),
@@ -139,6 +135,21 @@ _FIELDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "relative_positions": ("use_relative_pos", bool),
     "final_projection": ("self_attn_use_final_proj", bool),
     "checkpoint": ("checkpoint_level", lambda v: ("none", "ffn", "all")[min(int(v), 2)]),
+}
+
+_FIELDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    **CUBOID_FIELDS,
+    "target_shape": ("target_shape", tuple),
+    "encoder_depth": ("enc_depth", tuple),
+    "decoder_depth": ("dec_depth", tuple),
+    "upsample_kernel": ("upsample_kernel_size", int),
+    "cross_start": ("dec_cross_start", int),
+    "cross_last_frames": ("dec_cross_last_n_frames", lambda v: v),
+    "first_self_attention": ("dec_use_first_self_attn", bool),
+    "encoder_inter_ffn": ("enc_use_inter_ffn", bool),
+    "decoder_inter_ffn": ("dec_use_inter_ffn", bool),
+    "hierarchical_positions": ("dec_hierarchical_pos_embed", bool),
+    "z_init": ("z_init_method", str),
 }
 
 _GLOBAL_FIELDS = {

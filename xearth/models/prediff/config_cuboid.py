@@ -9,19 +9,26 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 from ...errors import ConfigError
-from ..config_parts import Dropout, GlobalVectors, ceil_shape, from_plain, integers, to_plain
+from ..config_parts import (
+    Dropout,
+    GlobalVectors,
+    block_settings,
+    ceil_shape,
+    from_plain,
+    integers,
+    per_level,
+    to_plain,
+)
 from ..cuboid.patterns import CuboidLayer, Shape3, axial
 from ..cuboid.settings import (
-    AttentionSettings,
     BlockSettings,
     Checkpoint,
     GlobalMask,
-    GlobalMode,
     Padding,
     RelativeIndex,
 )
@@ -70,18 +77,6 @@ def check_shape(name: str, shape: tuple[int, ...]) -> None:
     """Raise ConfigError unless a shape is four positive integers."""
     if len(shape) != 4 or min(shape) < 1:
         raise ConfigError(f"{name} must be four positive integers (T, H, W, C); got {shape!r}")
-
-
-def _resolve(given: Any, shapes: Sequence[Shape3]) -> tuple[Any, ...]:
-    """Return one pattern per level from a function, one pattern, or one of either per level."""
-    if callable(given) or (given and all(isinstance(item, CuboidLayer) for item in given)):
-        given = (given,) * len(shapes)
-    if len(given) != len(shapes):
-        raise ConfigError(
-            f"{len(given)} patterns for {len(shapes)} levels; give one for all or one per level"
-        )
-    pairs = zip(given, shapes, strict=True)
-    return tuple(item(shape) if callable(item) else tuple(item) for item, shape in pairs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +155,7 @@ class CuboidConfig(Plain, abc.ABC):
             check_positive(name, getattr(self, name))
         self._check_levels()
         self._check_choices()
-        object.__setattr__(self, "patterns", _resolve(self.patterns, self.shapes))
+        object.__setattr__(self, "patterns", per_level(self.patterns, self.shapes, CuboidLayer))
 
     def _check_levels(self) -> None:
         if not self.depth or min(self.depth) < 1:
@@ -226,32 +221,4 @@ class CuboidConfig(Plain, abc.ABC):
 
     def blocks(self) -> BlockSettings:
         """Return what all blocks of the network share."""
-        g = self.global_vectors
-        mode = None
-        if g is not None:
-            mode = GlobalMode(
-                ratio=g.ratio,
-                separate=g.separate_qkv,
-                self_attention=g.self_attention,
-                mask=self.global_mask,
-            )
-        attention = AttentionSettings(
-            heads=self.heads,
-            attention_drop=self.dropout.attention,
-            projection_drop=self.dropout.projection,
-            norm=self.norm,
-            padding=self.padding,
-            relative=self.relative_positions,
-            relative_index=self.relative_index,
-            projection=self.final_projection,
-        )
-        return BlockSettings(
-            attention=attention,
-            global_mode=mode,
-            global_ffn=g is not None and g.ffn,
-            inter_ffn=self.inter_ffn,
-            activation=self.activation,
-            gated=self.gated_ffn,
-            ffn_drop=self.dropout.ffn,
-            checkpoint=self.checkpoint,
-        )
+        return block_settings(self, global_vectors=self.global_vectors, inter_ffn=self.inter_ffn)

@@ -13,7 +13,7 @@ from typing import Any
 from ...errors import ConfigError
 from ..config_parts import Dropout, GlobalVectors
 from ..cuboid.patterns import parse
-from ..official import block_layers, tuples
+from ..official import CUBOID_FIELDS, block_layers, tuples
 from .config import AlignmentConfig, AutoencoderConfig, DenoiserConfig, PreDiffConfig
 from .process import Diffusion
 
@@ -95,28 +95,11 @@ _FIXED = {
 }
 
 
-def _factors(value: Any) -> Any:
-    return (1, value, value) if isinstance(value, int) else value
-
-
 # Field here -> (argument there, how its value is read).
 _FIELDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
-    "input_shape": ("input_shape", tuple),
-    "base_units": ("base_units", int),
-    "block_units": ("block_units", lambda v: v),
-    "scale_alpha": ("scale_alpha", float),
-    "heads": ("num_heads", int),
+    **CUBOID_FIELDS,
     "depth": ("depth", tuple),
-    "downsample": ("downsample", _factors),
     "inter_ffn": ("use_inter_ffn", bool),
-    "positions": ("pos_embed_type", str),
-    "activation": ("ffn_activation", str),
-    "gated_ffn": ("gated_ffn", bool),
-    "norm": ("norm_layer", lambda v: "none" if v is None else v),
-    "padding": ("padding_type", str),
-    "relative_positions": ("use_relative_pos", bool),
-    "final_projection": ("self_attn_use_final_proj", bool),
-    "checkpoint": ("checkpoint_level", lambda v: ("none", "ffn", "all")[min(int(v), 2)]),
     "time_factor": ("time_embed_channels_mult", int),
     "time_scale_shift": ("time_embed_use_scale_shift_norm", bool),
     "time_drop": ("time_embed_dropout", float),
