@@ -254,8 +254,6 @@ def differences(evidence: xr.Dataset, leads: Sequence[int]) -> str:
                 said = _short(str(rest[2][1].sel(lead=lead).item()))
                 what = label if lead == leads[0] else ""
                 value, low, high = numbers
-                if label.startswith(_NAMES["csi"]):  # rare events: wider than what is possible
-                    low, high = max(low, -1.0), min(high, 1.0)
                 lines.append(
                     f"{what:26}  {lead:>4}  {value:+.3f} [{low:+.3f}, {high:+.3f}]  {said}"
                 )

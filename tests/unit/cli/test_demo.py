@@ -151,19 +151,3 @@ def test_scores_of_the_demo_are_those_of_the_same_cells():
         row = lines[lines.index("CRPS (mm h-1)") + 1 :]
         (found,) = [line for line in row[:2] if name in line]
         assert found.split()[-1] == f"{abs(field_ - truth)[seen].mean():.2f}"
-
-
-def test_an_interval_of_rare_events_ends_where_scores_end():
-    found = {"": -0.002, "_lower": -354013.0, "_upper": 354013.0, "_verdict": "no (p = 0.381)"}
-    evidence = xr.Dataset(
-        {
-            f"csi_difference{end}": (("reference", "threshold", "lead"), [[[value]]])
-            for end, value in found.items()
-        },
-        {
-            "reference": ["persistence"],
-            "threshold": ("threshold", [5.0], {"units": "mm h-1"}),
-            "lead": ("lead", [60], {"units": "minutes"}),
-        },
-    )
-    assert "-0.002 [-1.000, +1.000]  no" in nowcast.differences(evidence, [60])

@@ -183,6 +183,18 @@ def test_scores_at_their_bound():
     assert ((found.pod_lower >= 0) & (found.pod_upper <= 1)).all()
 
 
+def test_differences_of_rare_events_end_where_the_score_ends():
+    """Events at a few starts: no spread in many resamples, where intervals were millions wide."""
+    (a, truth), (b, _) = make(0.8, 1, inits=24, members=None), make(0.5, 2, inits=24, members=None)
+    states = [accumulate(fc, truth, ["csi"], thresholds=["3 K", "4 K", "5 K"]) for fc in (a, b)]
+    found = differences(*states, n=300)
+    lower, upper = found.csi_lower, found.csi_upper
+    assert lower.notnull().any()
+    assert (abs(lower).fillna(0) <= 1).all()
+    assert (abs(upper).fillna(0) <= 1).all()
+    assert lower.attrs["expanded_percentile_intervals"] >= 1
+
+
 def test_a_correlation_close_to_one_stays_below():
     found = intervals(state(1.25, 1, ["correlation"]), n=200)
     assert (found.correlation > 0.9).all()

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import xarray as xr
 from scipy.signal import lfilter
-from scipy.stats import ttest_1samp
+from scipy.stats import norm, ttest_1samp
+from scipy.stats import t as t_of_student
 
 from xearth.errors import (
     AxisError,
@@ -277,6 +278,49 @@ def test_block_length_grows_with_memory_and_record():
     n, phi = 20_000, 0.5
     optimal = 1.5 ** (1 / 3) * (2 * phi / (1 - phi**2)) ** (2 / 3) * n ** (1 / 3)
     np.testing.assert_allclose(block_length(red(phi, (20, n), 2)).mean(), optimal, rtol=0.1)
+
+
+def csi_difference(total):
+    return total[..., 0] / total[..., 1] - total[..., 2] / total[..., 3]
+
+
+def rare_events(records: int, n: int, share: float) -> np.ndarray:
+    """Hits and events of two forecasts (records, n, 4): most starts of a red series have none."""
+    rng = np.random.default_rng(0)
+    wet = red(0.8, (records, n), seed=3) > np.quantile(red(0.8, (1, 9999), seed=4), 1 - share)
+    events = np.where(wet, rng.poisson(20, (records, n)) + 1, 0)
+    hits = [rng.binomial(events, p) for p in (0.30, 0.25)]
+    return np.stack([hits[0], events, hits[1], events], -1).astype(float)
+
+
+def test_rare_events_have_no_spread_in_some_resamples():
+    """Where only a few starts have events, a resample may hold one alone: no standard error."""
+    found = Bootstrap(n=499).run(rare_events(400, 25, 0.2), csi_difference)
+    there = np.isfinite(found[:, 1])
+    width, covered = found[:, 2] - found[:, 1], abs(found[:, 0] - 0.05) <= found[:, 2] - found[:, 0]
+    plain = found[:, 7] == 0
+    assert there.mean() > 0.4
+    assert plain.mean() > 0.1
+    assert (width[plain] < 2).all()  # it was millions
+    assert covered[there].mean() > 0.92
+    assert covered[plain].mean() > 0.9
+    np.testing.assert_array_equal(np.isnan(found[:, 7]), ~there)
+
+
+def test_expanded_percentile_interval_by_hand():
+    """Five of 25 starts have events, four of them alike: quantiles of the same resamples."""
+    x = np.zeros((1, 25, 4))
+    x[0, 2:6], x[0, 17] = (6, 20, 5, 20), (8, 20, 6, 20)
+    found = Bootstrap(n=2000, block=1).run(x, csi_difference)[0]
+    drawn = np.random.default_rng([0, 1]).integers(0, 25, (2000, 25))
+    with np.errstate(invalid="ignore"):
+        away = abs(csi_difference(x[0][drawn].sum(1)) - found[0])
+    away[np.isnan(away)] = np.inf
+    wider = t_of_student.ppf(0.975, 24) / norm.ppf(0.975) * np.sqrt(25 / 24)
+    half = wider * np.quantile(away, 0.95, method="higher")
+    np.testing.assert_allclose(found[1:3], [found[0] - half, found[0] + half])
+    np.testing.assert_allclose(found[4], (1 + (wider * away >= found[0]).sum()) / 2001)
+    assert found[7] == 0
 
 
 # -- tests without resampling ---------------------------------------------------------------------

@@ -127,8 +127,10 @@ def differences(
         For each score the difference (forecast less reference), ``..._lower``, ``..._upper``,
         ``..._p_value`` and the text ``..._verdict``: "yes, better (p = 0.004, n = 264)", "yes,
         worse ...", "no ..." or "unknown ..."; of scores that can only be near to their perfect
-        value, the difference is that of the distances from it. ``starts`` is the n of the
-        verdicts; the attribute ``cases_left_out`` counts what only one has.
+        value, the difference is that of the distances from it. Intervals end where differences
+        of the score do. The attribute ``cases_left_out`` counts what only one has; how many of
+        the intervals are not studentized, for the spread vanishes in too many resamples, is the
+        attribute ``expanded_percentile_intervals`` of the lower ends, if there are any.
 
     Raises
     ------
@@ -170,6 +172,9 @@ def differences(
     for score in state.scores:
         found = _statistics(options, score, cases)
         table.update(_described(found, score, cases[0], labels[score.name], 1 - confidence))
+        plain = int((found[..., _STUDENTIZED] == 0).sum())
+        if plain:
+            table[f"{score.name}_lower"].attrs["expanded_percentile_intervals"] = plain
     return table
 
 
@@ -181,6 +186,8 @@ def _described(
     like = like.assign_attrs()
     like.attrs.pop("ancillary_variables", None)
     table = {}
+    farthest = facts.upper - facts.lower
+    found[..., 1:3] = np.clip(found[..., 1:3], -farthest, farthest)
     for k, (suffix, words) in _COLUMNS.items():
         attrs = {**like.attrs, "long_name": f"difference of the {facts.long_name}{words}"}
         if k == _P:
@@ -195,7 +202,7 @@ def _described(
     return table
 
 
-_P = 4  # place of the p-value among the statistics
+_P, _STUDENTIZED = (STATISTICS.index(name) for name in ("p_value", "studentized"))
 _COLUMNS = {
     0: ("", ""),
     1: ("_lower", ", lower end of its interval"),
@@ -304,7 +311,7 @@ def _ends(options: Bootstrap, score: Score, cases: _Cases) -> tuple[Array, Array
 def _statistics(
     options: Bootstrap, score: Score, cases: Sequence[_Cases], scale: Scale | None = None
 ) -> Array:
-    """Return the statistics (G * R, Q, 7) of the Q elements of a score, or of a difference."""
+    """Return the statistics (G * R, Q, 8) of the Q elements of a score, or of a difference."""
     columns = [columns_of(score, c.arrays, c.codes, c.groups.size) for c in cases]
     sums = [c.sums(part) for c, part in zip(cases, columns, strict=True)]
     x, split = np.concatenate(sums, axis=-1), sums[0].shape[-1]

@@ -86,8 +86,10 @@ def bootstrap(
     -------
     Dataset
         ``value``, ``lower``, ``upper``, ``standard_error``, ``p_value`` (of the hypothesis that
-        the score is 0), ``n`` (known starts) and ``block_length``. NaN with fewer than 5 known
-        starts, or where the score does not exist in too many resamples.
+        the score is 0), ``n`` (known starts), ``block_length`` and ``studentized``: 1, or 0 where
+        the score has no spread in too many resamples to be studentized, so that the interval is
+        the expanded percentile one. NaN with fewer than 5 known starts, or where the score does
+        not exist in too many resamples.
 
     Raises
     ------
@@ -366,7 +368,7 @@ def _run(
     finish: Callable[[Mapping[str, Array]], Array],
     options: Bootstrap,
 ) -> Array:
-    """Return the statistics (..., 7) of sums (..., n, own...)."""
+    """Return the statistics (..., 8) of sums (..., n, own...)."""
     leads = [a.shape[: a.ndim - 1 - o] for a, o in zip(arrays, owns, strict=True)]
     lead = np.broadcast_shapes(*leads)
     columns, shapes = [], []
@@ -406,6 +408,10 @@ def _labeled(found: xr.DataArray, options: Bootstrap) -> xr.Dataset:
     table.p_value.attrs = {"long_name": "p-value of a score of 0, two-sided", "units": "1"}
     table.n.attrs = {"long_name": "number of starts", "units": "1"}
     table.block_length.attrs = {"long_name": "length of the resampled blocks", "units": "1"}
+    table.studentized.attrs = {
+        "long_name": "whether the interval is studentized (1) or an expanded percentile one (0)",
+        "units": "1",
+    }
     table.attrs = options.attrs
     return table
 
