@@ -27,7 +27,7 @@ from ...errors import ConstraintError
 from .covariance import Covariance, Diagonal
 from .protocol import Bounded, beyond, known
 from .quadratic import multipliers
-from .rows import Rows, products
+from .rows import Rows, lowered, products
 
 __all__ = ["Linear", "blocks", "nearest", "points"]
 
@@ -99,7 +99,7 @@ class Linear(Bounded):
 
     def measure(self, y: Tensor) -> Tensor:
         """Return A y, float64 (N, m)."""
-        return self.apply(y.double())
+        return self.rows.sums(y, self.name)
 
     def magnitude(self, y: Tensor) -> Tensor:
         """Return the larger of the bounds and of the sums of absolute terms, (N, m)."""
@@ -154,10 +154,9 @@ def nearest(conditions: Sequence[Linear], y: Tensor) -> Tensor:
                 f"{condition.name} and {conditions[0].name}: expected one covariance for both, "
                 "found two. Corrections can spread in one way only: give both the same object."
             )
-    fine = y.double()
     off = []
     for condition in conditions:
-        value = known(condition, condition.measure(fine))
+        value = known(condition, condition.measure(y))
         off.append((value, *(bound.expand_as(value) for bound in condition.bounds(value))))
     a, lower, upper = (torch.cat(part, -1) for part in zip(*off, strict=True))
     excess = beyond(a, lower, upper)
@@ -165,17 +164,15 @@ def nearest(conditions: Sequence[Linear], y: Tensor) -> Tensor:
         return y
     first = conditions[0]
     if len(conditions) == 1 and C is None and first.rows.disjoint:
-        found = excess / first.rows.norms().to(a)
-    else:
-        G = first.gram if len(conditions) == 1 else gram(conditions)
-        found = multipliers(G.to(a.device), a, lower, upper)
+        return first.rows.lowered(y, excess / first.rows.norms().to(a))
+    G = first.gram if len(conditions) == 1 else gram(conditions)
+    found = multipliers(G.to(a.device), a, lower, upper)
     parts = found.split([len(condition.rows) for condition in conditions], -1)
-    change = sum(
-        (c.adjoint(part) for c, part in zip(conditions, parts, strict=True)), torch.zeros_like(fine)
-    )
-    if C is not None:
-        change = C.apply(change)
-    return (fine - change).to(y.dtype)
+    each = list(zip(conditions, parts, strict=True))
+    if C is None:
+        return lowered(y, [(condition.rows, part) for condition, part in each])
+    change = sum((condition.adjoint(part) for condition, part in each), y.new_zeros(()))
+    return (y.double() - C.apply(change)).to(y.dtype)
 
 
 def blocks(

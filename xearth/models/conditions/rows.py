@@ -18,7 +18,7 @@ from torch import Tensor
 from ...errors import ConstraintError
 from .protocol import square
 
-__all__ = ["Rows", "products"]
+__all__ = ["Rows", "lowered", "products"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,7 +164,8 @@ class Rows:
         if self._whole:
             picked = flat.unflatten(1, self.index.shape)
         else:
-            picked = flat[:, self.index.flatten().to(y.device)].unflatten(1, self.index.shape)
+            flat = flat.index_select(1, self.index.flatten().to(y.device))
+            picked = flat.unflatten(1, self.index.shape)
         if self._full:
             return picked
         return torch.where(self.weights.to(y.device) != 0, picked, picked.new_zeros(()))
@@ -177,15 +178,24 @@ class Rows:
         """Return ``y`` with the cells (N, m, k) of rows that do not overlap put in their places."""
         if self._whole and self._full:
             return cells.to(y.dtype).reshape(y.shape)
-        flat = y.flatten(1).clone()
-        has = self.weights != 0
-        flat[:, self.index[has].to(y.device)] = cells[:, has.to(y.device)].to(y.dtype)
-        return flat.reshape(y.shape)
+        index, values = self.index.flatten(), cells.flatten(1)
+        if not self._full:
+            has = torch.nonzero(self.weights.flatten() != 0).flatten()
+            index, values = index[has], values.index_select(1, has.to(y.device))
+        return replaced(y, index, values)
 
     def apply(self, y: Tensor, name: str = "sum") -> Tensor:
         """Return A y, (N, m), in the dtype of ``y``; summed in float64."""
-        cells = self.gather(y, name).double()
-        return torch.einsum("nmk,mk->nm", cells, self.weights.to(y.device)).to(y.dtype)
+        return self.sums(y, name).to(y.dtype)
+
+    def sums(self, y: Tensor, name: str = "sum") -> Tensor:
+        """Return A y, float64 (N, m); only cells of the rows are copied to float64."""
+        if self._full:
+            cells = self.gather(y, name).double()
+            return torch.einsum("nmk,mk->nm", cells, self.weights.to(y.device))
+        row, cell, weight = (part.to(y.device) for part in self.entries)
+        terms = square(y, self.shape, name).index_select(1, cell).double() * weight
+        return terms.new_zeros(len(y), len(self)).index_add(1, row, terms)
 
     def absolute(self, y: Tensor) -> Tensor:
         """Return the sums of |w y|, float64 (N, m)."""
@@ -201,19 +211,50 @@ class Rows:
         flat = flat.index_add(1, self.index.flatten().to(r.device), spread)
         return flat.reshape(len(r), *self.shape)
 
+    @cached_property
+    def entries(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The row, cell and weight of what is not padding, each (e,)."""
+        has = self.weights != 0
+        return torch.nonzero(has)[:, 0], self.index[has], self.weights[has]
+
+    def lowered(self, y: Tensor, r: Tensor) -> Tensor:
+        """Return y - A^T r in the dtype of ``y``, for rows that share no cells and r (N, m)."""
+        row, cell, weight = (part.to(y.device) for part in self.entries)
+        cells = y.flatten(1).index_select(1, cell).double()
+        change = r if len(self) == 1 else r.index_select(1, row)
+        return replaced(y, cell, torch.addcmul(cells, change, weight, value=-1))
+
     def matrix(self) -> Tensor:
         """Return A as a sparse tensor, float64 (m, n)."""
-        has = self.weights != 0
-        row = torch.nonzero(has)[:, 0]
-        at = torch.stack([row, self.index[has]])
+        row, cell, weight = self.entries
         size = (len(self), self.shape.numel())
-        return torch.sparse_coo_tensor(
-            at, self.weights[has], size, check_invariants=True
-        ).coalesce()
+        at = torch.stack([row, cell])
+        return torch.sparse_coo_tensor(at, weight, size, check_invariants=True).coalesce()
 
     def norms(self) -> Tensor:
         """Return the sum of the squared weights of each row, float64 (m,): A A^T if disjoint."""
         return self.weights.square().sum(1)
+
+
+def replaced(y: Tensor, index: Tensor, values: Tensor) -> Tensor:
+    """Return the fields with other values (N, k) in the cells (k,), each named once."""
+    index = index.to(y.device).expand(len(y), -1)
+    return y.flatten(1).scatter(1, index, values.to(y.dtype)).reshape(y.shape)
+
+
+def lowered(y: Tensor, parts: Sequence[tuple[Rows, Tensor]]) -> Tensor:
+    """Return y - sum A^T r in the dtype of ``y``, for any rows and their r, float64 (N, m).
+
+    Only cells of the rows are worked on in float64.
+    """
+    used = torch.stack([rows.cells for rows, _ in parts]).any(0)
+    cells, place = torch.nonzero(used).flatten().to(y.device), used.cumsum(0) - 1
+    fine = y.flatten(1).index_select(1, cells).double()
+    for rows, r in parts:
+        row, cell, weight = (part.to(r.device) for part in rows.entries)
+        at = place.to(r.device)[cell]
+        fine = fine.index_add(1, at, r.index_select(1, row) * weight, alpha=-1)
+    return replaced(y, cells, fine)
 
 
 def products(parts: Sequence[Rows], deviation: Tensor) -> Tensor:
