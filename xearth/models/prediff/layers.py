@@ -101,8 +101,9 @@ def normalized(norm: nn.GroupNorm, x: Tensor) -> Tensor:
     False
     """
     if torch.is_grad_enabled() and not x.requires_grad:
-        # With channels last, torch 2.13 crashes on gradients of the norm's weights alone.
-        x = x.contiguous()
+        # With channels last, torch 2.13 crashes on gradients of the norm's weights alone. A single
+        # channel is last and first, so contiguous() would leave its strides.
+        x = x.clone(memory_format=torch.contiguous_format)
     return norm(x)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -121,6 +123,27 @@ def test_norm_of_data_that_need_no_gradient(channels):
     norm.zero_grad()
     norm(x.contiguous()).square().sum().backward()
     torch.testing.assert_close(gradient, norm.weight.grad)
+
+
+ONE_CHANNEL = """
+import torch
+from xearth.models.prediff.layers import group_norm, normalized
+norm, x = group_norm(1), torch.randn(2, 4, 5, 6, 1)
+for last in (x.permute(0, 4, 1, 2, 3), x[0].permute(0, 3, 1, 2)):
+    norm.zero_grad()
+    normalized(norm, last).square().sum().backward()
+    found = norm.weight.grad.clone()
+    norm.zero_grad()
+    norm(last.clone(memory_format=torch.contiguous_format)).square().sum().backward()
+    torch.testing.assert_close(found, norm.weight.grad)
+"""
+
+
+def test_norm_of_one_channel_that_needs_no_gradient():
+    """A single channel is last and first at once; torch crashes, so another process looks."""
+    command = [sys.executable, "-c", ONE_CHANNEL]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 # --- denoiser ---------------------------------------------------------------------------------
