@@ -1,11 +1,11 @@
-"""Train and write a forecaster prediff-small; none ships yet (docs/decisions/026).
+"""Train and write the forecaster prediff-small (docs/decisions/026).
 
     python ci/train_prediff_small.py FOLDER --base without-knmi_20100826.safetensors
 
 FOLDER holds radar_*.nc. The model draws what a nowcast network leaves open, so it has one inside:
 --base, made by ``ci/train_nowcast_small.py FOLDER --leave-out``, that never saw the event left out
-here (--out, knmi_20100826 if not given). That event is part of no step: the sample in the package
-is a test. Examples and a checkpoint are kept in a folder (--work), and training continues from it.
+here (--out, knmi_20100826 if not given; --out can be given again for further events). That event
+is part of no step: the sample in the package is a test. Examples and a checkpoint are kept in a folder (--work), and training continues from it.
 """
 
 from __future__ import annotations
@@ -27,15 +27,20 @@ from xearth.forecasting.prediff import PreDiffForecaster
 from xearth.models.checkpoints import load_tensors, save_tensors
 from xearth.models.nowcast_cases import Case, case, coarsen
 from xearth.models.prediff.rain import RainDiffusionConfig
-from xearth.models.prediff.rain_cases import Example, example
-from xearth.training.rain_diffusion import RainDiffusionRecipe, fit_laws, fit_rain_diffusion
+from xearth.models.prediff.rain_cases import Example, Fill, example
+from xearth.training.rain_diffusion import (
+    RainDiffusionRecipe,
+    fit_equalizer,
+    fit_laws,
+    fit_rain_diffusion,
+)
 
-CONFIG = RainDiffusionConfig(base_units=32, slopes=(0.3, 2.2))
+CONFIG = RainDiffusionConfig(base_units=32)
 #: Factor of the width of cells and of the step, and every how many starts.
 VARIANTS = ((1, 1, 2), (2, 1, 6))
 FACTORS = 0.3  # standard deviation of the logarithm of the factors of rain, of every second start
-FEWEST, DEPTH = 3, 6  # frames
-RECIPE = RainDiffusionRecipe(steps=6000, rate=2e-3, average=0.98)
+FEWEST, DEPTH, SEEN = 3, 6, 4  # frames: at least, at most, and fewest leads that were observed
+RECIPE = RainDiffusionRecipe(steps=1100, rate=2e-3, average=0.98)
 
 
 def cases(path: Path) -> list[Case]:
@@ -47,9 +52,9 @@ def cases(path: Path) -> list[Case]:
     for factor, stride, every in VARIANTS:
         record = coarsen(whole, factor) if factor > 1 else whole
         none = torch.full_like(record[0], torch.nan)
-        for start in range(FEWEST * stride, len(record) - CONFIG.leads * stride, every):
+        for start in range(FEWEST * stride, len(record) - SEEN * stride, every):
             at = start + stride * np.arange(1 - DEPTH, CONFIG.leads + 1)
-            stack = torch.stack([record[k] if k >= 0 else none for k in at])
+            stack = torch.stack([record[k] if 0 <= k < len(record) else none for k in at])
             found.append(case(stack[:DEPTH], stack[DEPTH:], (width * factor, minutes * stride)))
     return found
 
@@ -62,8 +67,7 @@ def examples(name: str, path: Path, base: NowcastForecaster, work: Path) -> list
         held = CONFIG.block * RECIPE.blocks
         for k, one in enumerate(c for c in cases(path) if min(c.y.shape[-2:]) >= held):
             factor = float(np.exp(rng.normal(0.0, FACTORS))) if k % 2 else 1.0
-            fields = base.noise.fields(tuple(one.y.shape[-2:]), one.facts, CONFIG.leads, rng)
-            made = example(one, base.network, CONFIG, torch.from_numpy(fields), factor=factor)
+            made = example(one, base.network, CONFIG, filling(base, one, rng), factor=factor)
             tensors |= {f"{k}.{part}": value for part, value in made._asdict().items()}
         save_tensors(kept, tensors, {"count": k + 1})
         print(f"{name}: {k + 1} examples, {time.monotonic() - begun:.0f} s", flush=True)
@@ -74,18 +78,28 @@ def examples(name: str, path: Path, base: NowcastForecaster, work: Path) -> list
     ]
 
 
+def filling(base: NowcastForecaster, one: Case, rng: np.random.Generator) -> Fill:
+    """Return what gives fields that have the scores of a case where it rains."""
+
+    def fill(scores: torch.Tensor, wet: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(base.noise.given(scores.numpy(), wet.numpy(), one.facts, rng))
+
+    return fill
+
+
 def train(arguments: argparse.Namespace) -> PreDiffForecaster:
     """Train a forecaster on all events but one."""
     base = load(arguments.base)
-    if not isinstance(base, NowcastForecaster) or arguments.out in base.provenance["trained_on"]:
-        raise SystemExit(
-            f"{arguments.base}: expected a NowcastForecaster that never saw {arguments.out}"
-        )
+    out = arguments.out or ["knmi_20100826"]
+    if not isinstance(base, NowcastForecaster) or any(
+        name in base.provenance["trained_on"] for name in out
+    ):
+        raise SystemExit(f"{arguments.base}: expected a NowcastForecaster that never saw {out}")
     files = sorted(arguments.folder.glob("radar_*.nc"))
     names = {path.stem.removeprefix("radar_"): path for path in files}
-    if arguments.out not in names:
-        raise SystemExit(f"--out {arguments.out}: expected one of {sorted(names)}")
-    del names[arguments.out]
+    for name in out:
+        if names.pop(name, None) is None:
+            raise SystemExit(f"--out {name}: expected one of {sorted(names)}")
     arguments.work.mkdir(parents=True, exist_ok=True)
     events = [examples(name, path, base, arguments.work) for name, path in names.items()]
     torch.manual_seed(RECIPE.seed)
@@ -99,9 +113,10 @@ def train(arguments: argparse.Namespace) -> PreDiffForecaster:
         checkpoint=arguments.work / "prediff-small.checkpoint",
         report=lambda step, loss, spent: print(f"{step} {loss:.4f} {spent:.0f} s", flush=True),
     )
+    fit_equalizer(trained, events, recipe)
     provenance = {
         "trained_on": ", ".join(names),
-        "never_seen": arguments.out,
+        "never_seen": ", ".join(out),
         "recipe": f"{recipe.steps} steps of {recipe.batch} squares, seed {recipe.seed}",
     }
     return PreDiffForecaster(
@@ -121,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--base", type=Path, required=True)
-    parser.add_argument("--out", default="knmi_20100826")
+    parser.add_argument("--out", action="append")
     parser.add_argument("--steps", type=int, default=RECIPE.steps)
     parser.add_argument("--work", type=Path, default=Path("prediff-work"))
     parser.add_argument("--to", type=Path, default=Path("prediff-small.safetensors"))

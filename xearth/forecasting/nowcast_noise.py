@@ -23,6 +23,7 @@ import numpy.typing as npt
 __all__ = ["Noise"]
 
 Floats = npt.NDArray[np.float32]
+_ITERATIONS, _ERROR, _ENOUGH = 60, 0.05, 5e-3  # of conjugate gradients, of values
 _ROOM = 16  # cells beside the grid, as what leaves on one side enters on the other
 
 
@@ -85,6 +86,70 @@ class Noise:
             field = fft.irfft2(state * amplitude, s=(rows, columns))
             out[n] = field[: shape[0], : shape[1]]
         return out
+
+    def given(
+        self,
+        values: Floats,
+        where: npt.NDArray[np.bool_],
+        facts: tuple[float, float],
+        rng: np.random.Generator,
+    ) -> Floats:
+        r"""Return fields (steps, H, W) as :meth:`fields` that have known values in some cells.
+
+        Each step is :math:`g + \Sigma A^T (A \Sigma A^T + \epsilon I)^{-1} (y - A g)`, with the
+        covariance of the fields and an error :math:`\epsilon` of 0.05, by conjugate gradients.
+
+        Parameters
+        ----------
+        values : array (steps, H, W)
+        where : array of bool (steps, H, W)
+            Cells that are known.
+        facts : tuple of float
+            Width of the cells in km, time step in minutes.
+        rng : Generator
+        """
+        fields = self.fields(values.shape[1:], facts, len(values), rng)
+        for n, known in enumerate(where):
+            if known.any():
+                misfit = np.where(known, values[n] - fields[n], 0.0)
+                fields[n] += self._pulled(misfit, known, facts)
+        return fields
+
+    def _pulled(
+        self, misfit: Floats, known: npt.NDArray[np.bool_], facts: tuple[float, float]
+    ) -> Floats:
+        """Return the change of a field that removes its misfit in known cells."""
+        from scipy import fft
+
+        H, W = misfit.shape
+        rows, columns = shape = tuple(fft.next_fast_len(n + _ROOM, real=True) for n in (H, W))
+        amplitude, _ = self._spectrum(shape, facts)
+        power = 2 * amplitude**2 / (rows * columns)
+        power[:, [0, -1]] /= 2  # as in the amplitude
+
+        def through(x: Floats, factor: Floats) -> Floats:
+            waves = fft.rfft2(x.astype(np.float32), s=shape)
+            return np.asarray(fft.irfft2(waves * factor, s=shape)[:H, :W], dtype=np.float32)
+
+        def product(x: Floats) -> Floats:
+            return np.where(known, through(x, power) + _ERROR * x, 0.0)
+
+        def nearly_solved(x: Floats) -> Floats:
+            return np.where(known, through(x, 1 / (power + _ERROR)), 0.0)
+
+        residual, solved = misfit.astype(np.float32), np.zeros((H, W), dtype=np.float32)
+        step = guess = nearly_solved(residual)
+        size, enough = float((residual * guess).sum()), _ENOUGH * float((residual**2).sum())
+        for _ in range(_ITERATIONS):
+            if float((residual**2).sum()) <= enough:
+                break
+            moved = product(step)
+            length = size / float((step * moved).sum())
+            solved, residual = solved + length * step, residual - length * moved
+            guess = nearly_solved(residual)
+            before, size = size, float((residual * guess).sum())
+            step = guess + size / before * step
+        return through(solved, power)
 
     def _spectrum(
         self, shape: tuple[int, int], facts: tuple[float, float]

@@ -1,12 +1,13 @@
 r"""Training of a model of rain that is followed (:mod:`xearth.models.prediff.rain`).
 
 First what needs no gradients: the scale of each coefficient at each lead, and the Gaussian law of
-the scaled sequences. Then the denoiser, by the error of the velocity in the blocks that are known,
+the scaled sequences, where rain is likely. Then the denoiser, by the error of the velocity in the
+blocks that are known,
 
 .. math:: L = \frac{\sum w\, \lVert v(z_t, t \mid z_c) - (x_1 - x_0) \rVert^2}{C \sum w} ,
 
 on squares of blocks that are mirrored and transposed at random. What is kept is the moving average
-of the weights.
+of the weights. Last come the gains of the equalizer, from members that the model draws.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ from ..models.prediff.rain import RainDiffusion
 from ..models.prediff.rain_cases import Example, crop, turned
 from .ema import warmed_average
 
-__all__ = ["RainDiffusionRecipe", "fit_laws", "fit_rain_diffusion"]
+__all__ = ["RainDiffusionRecipe", "fit_equalizer", "fit_laws", "fit_rain_diffusion"]
 
-SQUARES = 320  # that the Gaussian law is estimated from
+SQUARES = 160  # that the Gaussian law is estimated from, where rain is likely
 EVERY = 50  # steps between reports and checkpoints
 
 
@@ -89,7 +90,7 @@ def fit_laws(model: RainDiffusion, events: Events, recipe: RainDiffusionRecipe) 
     squared, total = torch.zeros_like(model.scale), torch.zeros_like(model.scale[:, :1])
     read, count = torch.zeros_like(model.read), 0
     for one in (one for event in events for one in event):
-        w = (one.weight > 0).float()[..., None]
+        w = one.weight.float()[..., None]
         squared += (w * one.x.float().square()).sum((1, 2))
         total += w.sum((1, 2))
         context = one.context.float().square()
@@ -98,13 +99,45 @@ def fit_laws(model: RainDiffusion, events: Events, recipe: RainDiffusionRecipe) 
         count += 1
     model.scale.copy_((squared / total).sqrt().clamp_min(1e-4))
     model.read.copy_((read / count).sqrt().clamp_min(1e-4))
-    generator = torch.Generator().manual_seed(recipe.seed)
-    large = _large(events, recipe)
-    some = [square(large, recipe, model, generator) for _ in range(SQUARES)]
-    some.sort(key=lambda one: -float((one.weight > 0).float().mean()))
-    x = torch.stack([one.x for one in some[: SQUARES // 2]]) / model.scale[:, None, None]
+    some = _wettest(model, events, recipe, SQUARES, seed=recipe.seed)
+    x = torch.stack([one.x for one in some]) / model.scale[:, None, None]
     model.law.fit(x[..., :C])
     model.rest.fit(x[..., C:])
+
+
+@torch.no_grad()
+def fit_equalizer(
+    model: RainDiffusion, events: Events, recipe: RainDiffusionRecipe, *, count: int = 24
+) -> None:
+    """Fit the gains of a model, by members it draws where rain is likely in its examples.
+
+    Parameters
+    ----------
+    model : RainDiffusion
+        Trained, for a grid of the recipe's squares.
+    events : sequence of sequences of Example
+    recipe : RainDiffusionRecipe
+    count : int
+        Squares for which a member is drawn, in each of two rounds.
+    """
+    frames = len(model.config.frames)
+    for turn in range(2):
+        some = _wettest(model, events, recipe, count, seed=recipe.seed + 100 + turn)
+        drawn = []
+        for k, one in enumerate(some):
+            parts = one.context[:frames] / model.read[0], one.context[frames:] / model.read[1]
+            drawn.append(model.sample(torch.cat(parts)[None], members=[k], seed=turn))
+        sought = model.blocks.decode(torch.stack([one.x for one in some]))
+        model.equalizer.fit(torch.cat(drawn), sought)
+
+
+def _wettest(
+    model: RainDiffusion, events: Events, recipe: RainDiffusionRecipe, count: int, *, seed: int
+) -> list[Example]:
+    """Return squares where rain is likely: the first quarter of four times as many."""
+    large, generator = _large(events, recipe), torch.Generator().manual_seed(seed)
+    some = [square(large, recipe, model, generator) for _ in range(4 * count)]
+    return sorted(some, key=lambda one: -float(one.weight.mean()))[:count]
 
 
 def _large(events: Events, recipe: RainDiffusionRecipe) -> Events:

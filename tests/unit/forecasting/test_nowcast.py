@@ -267,3 +267,22 @@ def test_noise_is_of_kilometers_not_of_cells():
         return np.mean([(f[:, shift:] * f[:, :-shift]).mean() for f in drawn])
 
     assert at_8_km(2.0) == pytest.approx(at_8_km(4.0), abs=0.08)
+
+
+def test_noise_that_is_given_values_is_the_conditional_mean_plus_what_is_open():
+    """Against the dense formula, in the mean of many; near the values close, far off free."""
+    noise, shape, facts = Noise(length=20.0), (12, 14), (2.0, 5.0)
+    where = np.zeros((1, *shape), dtype=bool)
+    where[0, 4:7, 5:9] = True
+    y = np.where(where, 1.5, 0.0).astype(np.float32)
+    drawn = np.stack(
+        [noise.given(y, where, facts, np.random.default_rng(k))[0] for k in range(400)]
+    )
+    many = np.stack([noise.fields(shape, facts, 1, np.random.default_rng(k)) for k in range(4000)])
+    flat = many.reshape(4000, -1)
+    covariance, known = flat.T @ flat / 4000, where.ravel()
+    inner = covariance[np.ix_(known, known)] + 0.05 * np.eye(known.sum())
+    expected = covariance[:, known] @ np.linalg.solve(inner, y.ravel()[known])
+    assert np.abs(drawn.mean(0).ravel() - expected).max() < 0.25
+    assert np.abs(drawn[:, where[0]] - 1.5).mean() < 0.25
+    assert drawn[:, 0, 13].std() > 0.6

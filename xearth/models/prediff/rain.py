@@ -26,12 +26,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ...errors import ConfigError
 from ..cuboid.patterns import CuboidLayer
 from .blocks import Blocks
 from .config import DenoiserConfig
 from .config_cuboid import Plain, check_positive
+from .equalizer import Equalizer
 from .flow import FlowMatching
 from .guidance import Guidance, guided
 from .levels import CLEAN, Level
@@ -65,9 +67,9 @@ class RainDiffusionConfig(Plain):
         Coefficients of a block that are drawn by diffusion; the others by the Gaussian law.
     base_units, heads, depth
         Of the denoiser.
-    slopes : tuple of float
-        By how much the power of what is drawn falls more steeply with :math:`1 + u^2 + v^2`, at
-        the first and the last lead; its variance stays.
+    reach : int
+        Rows and columns of blocks over which the denoiser adds nothing in the mean: structures
+        that large have the Gaussian law alone.
 
     Raises
     ------
@@ -89,11 +91,13 @@ class RainDiffusionConfig(Plain):
     base_units: int = 48
     heads: int = 4
     depth: tuple[int, ...] = (1, 1)
-    slopes: tuple[float, float] = (0.0, 0.0)
+    reach: int = 9
 
     def __post_init__(self) -> None:
-        for name in ("leads", "block", "channels", "base_units", "heads"):
+        for name in ("leads", "block", "channels", "base_units", "heads", "reach"):
             check_positive(name, getattr(self, name))
+        if self.reach % 2 == 0:
+            raise ConfigError(f"reach={self.reach}: expected an odd number of blocks")
         if self.channels >= self.block**2:
             raise ConfigError(
                 f"channels={self.channels}: expected fewer than the {self.block**2} of a block"
@@ -160,6 +164,7 @@ class RainDiffusion(nn.Module):
             table.requires_grad_(False)
         self.law = StationaryLaw(config.leads, C, BINS)
         self.rest = StationaryLaw(config.leads, config.block**2 - C, BINS)
+        self.equalizer = Equalizer(config.leads)
         self.register_buffer("scale", torch.ones(config.leads, config.block**2))
         self.register_buffer("read", torch.ones(2, C))
 
@@ -202,19 +207,18 @@ class RainDiffusion(nn.Module):
     def velocity(self, context: Tensor, z: Tensor, t: Tensor) -> Tensor:
         """Return the velocity of states (N, T, h, w, C) at times (N,) of the process."""
         straight = self.law.velocity(z, t / self.process.time_scale)
-        return straight + self.denoiser(z, t, context)
+        return straight + self._local(self.denoiser(z, t, context))
+
+    def _local(self, v: Tensor) -> Tensor:
+        """Return a velocity (N, T, h, w, C) without its mean over the blocks around."""
+        flat, n = v.permute(0, 1, 4, 2, 3).flatten(1, 2), self.config.reach
+        mean = functional.avg_pool2d(flat, n, 1, n // 2, count_include_pad=False)
+        return v - mean.unflatten(1, (v.shape[1], v.shape[4])).permute(0, 1, 3, 4, 2)
 
     def decode(self, x: Tensor, fine: Tensor) -> Tensor:
         """Return the scores (N, T, H, W) of drawn coefficients and of finest ones."""
-        return self.blocks.decode(torch.cat([x, fine], dim=-1) * self._tilted()[:, None, None])
-
-    def _tilted(self) -> Tensor:
-        """Return the scale (T, n * n) with the slopes of the configuration."""
-        size = self.scale.new_tensor([1.0 + u * u + v * v for u, v in self.blocks.waves])
-        slope = torch.linspace(*self.config.slopes, self.config.leads, device=self.scale.device)
-        found = self.scale * size ** (-0.5 * slope[:, None])
-        variance = self.scale.square().sum(1, keepdim=True)
-        return found * (variance / found.square().sum(1, keepdim=True)).sqrt()
+        found = self.blocks.decode(torch.cat([x, fine], dim=-1) * self.scale[:, None, None])
+        return self.equalizer(found)
 
     def levels(self, steps: int) -> tuple[Level, ...]:
         """Return levels at even distances in log((1 - t) / t), then clean ones.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -15,7 +16,9 @@ from ..rain_scores import air_laws, scores, wet_probit
 from .blocks import Blocks
 from .rain import RainDiffusionConfig
 
-__all__ = ["Example", "crop", "example", "turned"]
+__all__ = ["Example", "Fill", "crop", "example", "turned"]
+
+Fill = Callable[[Tensor, Tensor], Tensor]
 
 #: Probability of rain from which a block counts in full, and what one counts without.
 LIKELY, LEAST = 0.05, 0.02
@@ -43,7 +46,7 @@ def example(
     one: Case,
     net: NowcastNet,
     config: RainDiffusionConfig,
-    g: Tensor,
+    fill: Fill,
     *,
     factor: float = 1.0,
 ) -> Example:
@@ -56,8 +59,9 @@ def example(
     net : NowcastNet
         What says the distributions.
     config : RainDiffusionConfig
-    g : Tensor (T, H, W)
-        Standard normal fields, which are the scores where there is surely no rain.
+    fill : callable
+        (scores, wet) -> standard normal fields (T, H, W) that have the scores where it is wet:
+        what the scores are where there is surely no rain, and bounded as rain is likelier.
     factor : float
         By which all rain is multiplied.
 
@@ -69,7 +73,7 @@ def example(
     >>> made = case(still.expand(6, -1, -1), still.expand(3, -1, -1), (2.0, 5.0))
     >>> small = RainDiffusionConfig(leads=3, told=(1, 3), base_units=8)
     >>> net = NowcastConfig(width=8, hidden=8).build().eval()
-    >>> example(made, net, small, made.y.float()).x.shape[0]
+    >>> example(made, net, small, lambda scores, wet: scores).x.shape[0]
     3
     """
     rate, y = one.rate.float() * factor, one.y.float() * factor
@@ -80,14 +84,17 @@ def example(
         raw = air_laws(net, z, known, one.speed.float(), facts=one.facts, leads=config.leads)
         rain = law(raw)
         seen = ~y.isnan()
-        r = torch.where(seen, scores(rain, y.nan_to_num(0.0), g), g)
+        y = y.nan_to_num(0.0)
+        g = fill(scores(rain, y, torch.zeros_like(y)), seen & (y > 0))
+        r = torch.where(seen, scores(rain, y, g), g)
         probit = wet_probit(rain)[[n - 1 for n in config.told]]
     blocks, C = Blocks(config.block), config.channels
     frames = z[[-1 - n for n in config.frames]]
     r, probit, frames = (x[..., rows, columns] for x in (r, probit, frames))
     parts = [blocks.encode(x)[..., :C] for x in (frames, probit)]
     n = config.block
-    whole = -functional.max_pool2d(-seen[:, None, rows, columns].float(), n)[:, 0]
+    unseen = (~seen[:, None, rows, columns]).float()
+    whole = 1 - functional.max_pool2d(unseen, 2 * n, n, n // 2)[:, 0]
     likely = functional.max_pool2d(rain.wet.exp()[:, None, rows, columns], n)[:, 0]
     weight = whole * (likely / LIKELY).clamp(LEAST, 1.0)
     return Example(blocks.encode(r).half(), torch.cat(parts).half(), weight.half())
