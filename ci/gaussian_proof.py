@@ -9,11 +9,15 @@ distance, the residual of the condition, and the cost against sampling without a
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from statistics import median
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +37,8 @@ from xearth.models.prediff.guidance import (
     ScoreGuidance,
     guided,
 )
-from xearth.models.prediff.guidance_covariance import CovarianceGuidance
+from xearth.models.prediff.guidance_covariance import CovarianceGuidance, CovarianceWalk
+from xearth.models.prediff.levels import Level, Predictor
 from xearth.models.prediff.process import Diffusion
 from xearth.models.prediff.sampler import sample
 from xearth.models.prediff.sampler_dpm import DPMSolver
@@ -43,11 +48,33 @@ PROCESS = Diffusion(prediction="v", zero_terminal=True)
 LEADING = 20
 
 
-def matern(size: int) -> GaussianField:
+class _Product(torch.autograd.Function):
+    """A symmetric matrix, diagonal in Fourier space, times a field: it is its own transpose."""
+
+    @staticmethod
+    def forward(ctx: Any, field: Tensor, matrix: GaussianField) -> Tensor:
+        ctx.matrix = matrix
+        return matrix.covariance(field)
+
+    @staticmethod
+    def backward(ctx: Any, *gradient: Tensor) -> tuple[Tensor, None]:
+        return _Product.apply(gradient[0], ctx.matrix), None
+
+
+class Prior(GaussianField):
+    """The exact predictor of mean 0, whose derivative costs no more than itself."""
+
+    def __call__(self, z: Tensor, level: Level) -> Tensor:
+        """Return E[x_0 | z]."""
+        gain = level.alpha * self.spectrum / (level.alpha**2 * self.spectrum + level.sigma**2)
+        return _Product.apply(z, GaussianField(self.mean, gain))
+
+
+def matern(size: int) -> Prior:
     """Return a rough field of variance 1 whose correlations reach further along x than along y."""
     k = torch.fft.fftfreq(size, dtype=torch.float64) * 64.0
     spectrum = (1.0 + (k[:, None] / 4.5) ** 2 + (k / 3.0) ** 2) ** -2.5
-    return GaussianField(torch.zeros(size, size), spectrum / spectrum.mean())
+    return Prior(torch.zeros(size, size), spectrum / spectrum.mean())
 
 
 @dataclass(frozen=True)
@@ -91,6 +118,7 @@ class Truth:
         prior = float(self.prior.spectrum.sum())
         return prior - float((G @ (self.inner - self.variance) * G).sum())
 
+    @cached_property
     def leading(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the leading eigenvalues and vectors (n, 20) of the covariance.
 
@@ -169,19 +197,27 @@ class Way:
     name: str
     guidance: Guidance | None = None
     afterwards: bool = False
+    every: int = 1
+
+    def led(self, predict: Predictor) -> Predictor:
+        """Return the predictor of one walk."""
+        if self.guidance is None:
+            return predict
+        if isinstance(self.guidance, CovarianceGuidance) and self.every > 1:
+            return guided(predict, CovarianceWalk(self.guidance, every=self.every))
+        return guided(predict, self.guidance)
 
     def sample(
         self, truth: Truth, count: int, *, steps: int, seed: int, batch: int = 128
     ) -> Tensor:
         """Return fields (N, n)."""
-        predict = truth.prior if self.guidance is None else guided(truth.prior, self.guidance)
         generator, parts = torch.Generator().manual_seed(seed), []
         for start in range(0, count, batch):
             shape = (min(batch, count - start), *truth.rows.shape[1:])
             fields = sample(
                 DPMSolver(steps=steps),
                 PROCESS,
-                predict,
+                self.led(truth.prior),
                 lambda _, shape=shape: torch.randn(shape, generator=generator),
             )
             parts.append(truth.condition.project(fields) if self.afterwards else fields)
@@ -191,29 +227,29 @@ class Way:
 SCALES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 
 
-def best_posterior_guidance(truth: Truth, steps: int) -> Way:
-    """Return DPS with the scale of the smallest energy distance, from a list."""
+def best_scale(truth: Truth, steps: int) -> float:
+    """Return the scale of DPS with the smallest energy distance, from a list."""
     real = truth.draw(512, torch.Generator().manual_seed(90))
     tried = {}
     for scale in SCALES:
         way = Way("", PosteriorGuidance(condition=truth.condition, scale=scale))
         tried[scale] = energy_distance(way.sample(truth, 512, steps=steps, seed=91), real)
-    scale = min(tried, key=tried.__getitem__)
-    return Way(
-        f"DPS, best of {len(SCALES)} scales: {scale:g}",
-        PosteriorGuidance(condition=truth.condition, scale=scale),
-    )
+    return min(tried, key=tried.__getitem__)
 
 
-def ways(truth: Truth, steps: int) -> list[Way]:
+def ways(truth: Truth, steps: int, *, scale: float | None = None) -> list[Way]:
     """Return the ways that are compared, sampling without a condition first."""
     condition = truth.condition
+    scale = best_scale(truth, steps) if scale is None else scale
     norm = float((truth.rows.flatten(1) ** 2).sum(1).max())
     return [
         Way("no condition"),
         Way("projection afterwards (clipping)", afterwards=True),
         Way("DPS, scale 1", PosteriorGuidance(condition=condition, scale=1.0)),
-        best_posterior_guidance(truth, steps),
+        Way(
+            f"DPS, best of {len(SCALES)} scales: {scale:g}",
+            PosteriorGuidance(condition=condition, scale=scale),
+        ),
         Way(
             "SDA, gamma = A A^T",
             ScoreGuidance(
@@ -222,6 +258,11 @@ def ways(truth: Truth, steps: int) -> list[Way]:
         ),
         Way("projection inside", ProjectionGuidance(condition=condition), afterwards=True),
         Way("covariance-aware", CovarianceGuidance(condition=condition)),
+        Way(
+            "covariance-aware, products at each third level",
+            CovarianceGuidance(condition=condition),
+            every=3,
+        ),
     ]
 
 
@@ -248,6 +289,7 @@ class Row:
     leading: float
     distance: float
     residual: float
+    scale: float
     cost: float = math.nan
     beside_network: float = math.nan
 
@@ -255,7 +297,7 @@ class Row:
 def compare(truth: Truth, way: Way, found: Tensor, real: Tensor) -> Row:
     """Compare fields (N, n) with the law: relative errors, energy distance, residual."""
     mean = truth.mean()
-    values, vectors = truth.leading()
+    values, vectors = truth.leading
     center = found.mean(0)
     along = (found - center) @ torch.from_numpy(vectors).float()
     trace = float((found - center).square().sum(0).double().sum()) / (len(found) - 1)
@@ -269,19 +311,19 @@ def compare(truth: Truth, way: Way, found: Tensor, real: Tensor) -> Row:
         float(leading[np.abs(leading).argmax()]),
         energy_distance(found[: len(real)], real),
         float(residual.max()),
+        getattr(way.guidance, "scale", math.nan),
     )
 
 
-def costs(truth: Truth, list_of_ways: Sequence[Way], *, rounds: int = 8) -> list[float]:
-    """Return the CPU time of each way over that of the first: least of rounds that take turns."""
+def costs(truth: Truth, list_of_ways: Sequence[Way], *, rounds: int = 15) -> list[float]:
+    """Return the CPU time of each way over that of the first, beside the exact predictor."""
     return _ratios(
-        [lambda w=way: w.sample(truth, 64, steps=10, seed=0, batch=64) for way in list_of_ways],
-        rounds,
+        [lambda w=way: w.sample(truth, 128, steps=13, seed=0) for way in list_of_ways], rounds
     )
 
 
 def costs_beside_network(
-    truth: Truth, list_of_ways: Sequence[Way], *, rounds: int = 2
+    truth: Truth, list_of_ways: Sequence[Way], *, rounds: int = 5
 ) -> list[float]:
     """The same with a small latent denoiser in place of the exact predictor."""
     torch.manual_seed(0)
@@ -294,8 +336,8 @@ def costs_beside_network(
     predict = PROCESS.predictor(lambda z, t: network(z, t, torch.zeros(1, *shape)))
 
     def run(way: Way) -> None:
-        led = predict if way.guidance is None else guided(predict, way.guidance)
-        fields = sample(DPMSolver(steps=2), PROCESS, led, lambda _: torch.randn(2, *shape))
+        led = way.led(predict)
+        fields = sample(DPMSolver(steps=7), PROCESS, led, lambda _: torch.randn(1, *shape))
         if way.afterwards:
             truth.condition.project(fields)
 
@@ -303,13 +345,16 @@ def costs_beside_network(
 
 
 def _ratios(calls: Sequence[Callable[[], object]], rounds: int) -> list[float]:
-    least = [math.inf] * len(calls)
+    """Return the median over rounds that take turns of the time of each call over the first's."""
+    spent: list[list[float]] = [[] for _ in calls]
+    for call in calls:
+        call()
     for _ in range(rounds):
         for k, call in enumerate(calls):
             start = time.process_time()
             call()
-            least[k] = min(least[k], time.process_time() - start)
-    return [seconds / least[0] for seconds in least]
+            spent[k].append(time.process_time() - start)
+    return [median(a / b for a, b in zip(one, spent[0], strict=True)) for one in spent]
 
 
 HEAD = """\
@@ -353,18 +398,37 @@ def table(truth: Truth, rows: Sequence[Row], floor: float) -> str:
     return "\n".join(lines) + "\n"
 
 
-def prove(truth: Truth, *, steps: int, count: int, few: int) -> tuple[list[Row], float]:
-    """Sample one law in every way; the covariance-aware one and projection with all fields."""
+def fidelity(truth: Truth, *, steps: int, count: int, few: int) -> tuple[list[Row], float]:
+    """Sample one law in every way: guidance by the covariance with all fields, the others with few."""
     real = truth.draw(few, torch.Generator().manual_seed(1))
     floor = energy_distance(truth.draw(few, torch.Generator().manual_seed(2)), real)
-    chosen, rows = ways(truth, steps), []
-    for k, way in enumerate(chosen):
-        many = way.name == "covariance-aware"
+    rows = []
+    for k, way in enumerate(ways(truth, steps)):
+        many = isinstance(way.guidance, CovarianceGuidance)
         found = way.sample(truth, count if many else few, steps=steps, seed=10 + k)
         rows.append(compare(truth, way, found, real))
         print(f"  {rows[-1]}", flush=True)
+    return rows, floor
+
+
+def known(path: Path | None) -> dict[str, Any]:
+    """Return what was measured before, by the name of the law."""
+    return json.loads(path.read_text()) if path is not None and path.exists() else {}
+
+
+def prove(truth: Truth, before: dict[str, Any], a: argparse.Namespace) -> tuple[list[Row], float]:
+    """Return the rows of one law with their costs; fidelity that was measured before is kept."""
+    if truth.name not in before:
+        rows, floor = fidelity(truth, steps=a.steps, count=a.fields, few=a.few)
+        before[truth.name] = {"rows": [asdict(row) for row in rows], "floor": floor}
+        if a.rows is not None:
+            a.rows.write_text(json.dumps(before))
+    rows = [Row(**row) for row in before[truth.name]["rows"]]
+    chosen = ways(truth, a.steps, scale=rows[3].scale)
     spent = zip(rows, costs(truth, chosen), costs_beside_network(truth, chosen), strict=True)
-    return [replace(row, cost=a, beside_network=b) for row, a, b in spent], floor
+    return [replace(row, cost=one, beside_network=two) for row, one, two in spent], before[
+        truth.name
+    ]["floor"]
 
 
 def page(size: int, steps: int, few: int, body: str) -> str:
@@ -376,9 +440,9 @@ float32. Errors are relative to the closed form: of the mean in the norm of fiel
 variance, and the largest of the variances along the {LEADING} leading directions of the true
 covariance; samples alone make these uncertain by a share of sqrt(2 / fields) each, the largest of
 {LEADING} by about twice that. Energy distances are of {few:,} fields to as many of the true law. Residuals are the
-largest of all fields, relative. Costs are CPU times over those without a condition: beside the
-exact predictor, which takes no more than two Fourier transforms, and beside a latent denoiser of
-the smallest useful size (base width 16, two levels). Made by ``python ci/gaussian_proof.py --out docs/performance/guidance.rst``.
+largest of all fields, relative. Costs are CPU times over those without a condition, medians of
+rounds in which the ways take turns: beside the exact predictor, which takes no more than two Fourier
+transforms, and beside a latent denoiser of the smallest useful size (base width 16, two levels). Made by ``python ci/gaussian_proof.py --out docs/performance/guidance.rst``.
 
 {body}"""
 
@@ -390,14 +454,14 @@ def main() -> None:
     parser.add_argument("--fields", type=int, default=20_480)
     parser.add_argument("--few", type=int, default=2_048)
     parser.add_argument("--cases", type=int, default=3, help="how many of the three laws")
+    parser.add_argument("--rows", type=Path, help="where fidelity is kept, for costs alone later")
     parser.add_argument("--out", type=Path)
     a = parser.parse_args()
     torch.set_num_threads(1)
-    started, parts = time.perf_counter(), []
-    for k, truth in enumerate(cases(a.size)[: a.cases]):
+    started, parts, before = time.perf_counter(), [], known(a.rows)
+    for truth in cases(a.size)[: a.cases]:
         print(truth.name)
-        count = a.fields if k == 0 else a.fields // 3
-        rows, floor = prove(truth, steps=a.steps, count=count, few=a.few)
+        rows, floor = prove(truth, before, a)
         parts.append(table(truth, rows, floor))
         print(parts[-1])
     print(f"{time.perf_counter() - started:.0f} s")

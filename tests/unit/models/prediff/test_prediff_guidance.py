@@ -23,13 +23,18 @@ from xearth.models.prediff.guidance import (
     ScoreGuidance,
     guided,
 )
-from xearth.models.prediff.guidance_covariance import CovarianceGuidance, conjugate_gradients
+from xearth.models.prediff.guidance_covariance import (
+    CovarianceGuidance,
+    CovarianceWalk,
+    conjugate_gradients,
+)
 from xearth.models.prediff.levels import Level, posterior
 from xearth.models.prediff.noise import MemberNoise
 from xearth.models.prediff.process import Diffusion
 from xearth.models.prediff.sampler import sample
 from xearth.models.prediff.sampler_ancestral import DDIM
 from xearth.models.prediff.sampler_dpm import DPMSolver
+from xearth.models.prediff.sampler_straight import Heun
 from xearth.models.prediff.truncated import shift_within
 
 SIZE = 4
@@ -278,6 +283,59 @@ def test_covariance_through_a_decoder_is_its_linearization():
     shift = -condition.residual(_decode(clean))[0]
     expected = clean.flatten() + V @ G.T @ torch.linalg.solve(G @ V @ G.T, shift)
     torch.testing.assert_close(found.flatten(), expected, rtol=1e-6, atol=1e-6)
+
+
+class _Counted:
+    """A bent predictor, whose Jacobian depends on the state, that counts its calls with a graph."""
+
+    def __init__(self):
+        self.prior, self.calls, self.graphs = _prior(), 0, 0
+
+    def __call__(self, z, level):
+        self.calls += 1
+        self.graphs += torch.is_grad_enabled()
+        x = self.prior(z, level)
+        return x + 0.1 * x.sin()
+
+
+@pytest.mark.parametrize("sampler", [DPMSolver(steps=9), Heun(steps=5)])
+@pytest.mark.parametrize("decode", [None, lambda x: x + 0.1 * x**3])
+def test_a_walk_at_every_level_is_the_guidance(sampler, decode):
+    guidance = CovarianceGuidance(
+        condition=_linear(torch.tensor([1.0, -0.5]), sd=0.1), decode=decode
+    )
+    draw = MemberNoise(SHAPE, members=[0, 1, 2], seed=3)
+    process, found = Diffusion(), {}
+    for every in (0, 1, 2, 3):
+        led = CovarianceWalk(guidance, every=every) if every else guidance
+        predict = _Counted()
+        found[every] = sample(sampler, process, guided(predict, led), draw)
+        if every > 1 and isinstance(sampler, DPMSolver):
+            assert predict.graphs == -(-predict.calls // every)
+    torch.testing.assert_close(found[1], found[0], rtol=1e-5, atol=1e-5)
+    assert not torch.equal(found[2], found[0])
+    for every in (2, 3):
+        measured = guidance.measure(found[every]).value
+        torch.testing.assert_close(measured, guidance.measure(found[0]).value, rtol=0, atol=0.1)
+    alone = MemberNoise(SHAPE, members=[1], seed=3)
+    one = sample(sampler, process, guided(_Counted(), CovarianceWalk(guidance, every=3)), alone)
+    torch.testing.assert_close(one, found[3][1:2])
+
+
+def test_a_walk_holds_an_equality_at_each_level_and_is_for_one_run():
+    b = torch.tensor([1.0, -0.5])
+    guidance = CovarianceGuidance(condition=_linear(b))
+    draw = MemberNoise(SHAPE, members=[0, 1])
+    walk = CovarianceWalk(guidance, every=4)
+    led = guided(_Counted(), walk)
+    last = sample(DPMSolver(steps=10), Diffusion(), led, draw)
+    torch.testing.assert_close(guidance.measure(last).value.float(), b.expand(2, 2))
+    with pytest.raises(SamplingError, match="make a new one for each run"):
+        sample(DPMSolver(steps=10), Diffusion(), led, draw)
+    many = CovarianceGuidance(condition=guidance.condition, solver="cg")
+    for of, every in ((guidance, 0), (many, 2)):
+        with pytest.raises(ConfigError, match=r"expected at least 1, and 'direct'"):
+            CovarianceWalk(of, every=every)
 
 
 def _reads(z, t):
