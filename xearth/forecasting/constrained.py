@@ -24,11 +24,13 @@ from .mixture import Mixture
 from .steering import PROJECTED, Steering, audited, linear
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ..models.heads import Prediction
     from .forecaster import NetworkForecaster
     from .history import Histories
 
-__all__ = ["constrained"]
+__all__ = ["Physical", "constrained"]
 
 
 def constrained(
@@ -58,7 +60,7 @@ def constrained(
         made = forecaster.run(past, members=members, seed=seed, device=device, progress=progress)
         return projected(forecaster.label(made, past, members), steering)
     bound = [linear(steering.constraints, conditions) for conditions in each]
-    layout = _Physical(forecaster, past, Geometry(template))
+    layout = Physical(forecaster, past, Geometry(template))
     before, after, mixtures = [], [], []
     for rows, predictions in forecaster.predictions(past, device, progress=progress):
         keys = past.keys[rows]
@@ -74,8 +76,16 @@ def constrained(
     return audited(held, free, steering, _probabilities(steering, mixtures))
 
 
-class _Physical:
-    """Normalized predictions in the units and layout of the labeled forecast."""
+class Physical:
+    """Normalized predictions in the units and layout of the labeled forecast.
+
+    Parameters
+    ----------
+    forecaster : NetworkForecaster
+    past : Histories
+    layout : Geometry
+        Of the labeled forecast.
+    """
 
     def __init__(self, forecaster: NetworkForecaster, past: Histories, layout: Geometry) -> None:
         a, b = forecaster.normalizer.affine(past.source)
@@ -95,8 +105,14 @@ class _Physical:
         scale, offset = (torch.tensor(v, dtype=torch.float64) for v in (self._scale, self._offset))
         mean = given.mean[i : i + 1].cpu().double() * scale + offset
         factors = given.factors[i : i + 1].cpu().double() * scale[:, None]
+        return Prediction(self.arranged(mean), self.arranged(factors))
+
+    def arranged(self, field: Tensor) -> Tensor:
+        """Return a field (N, T, H, W, ...) with rows and columns as conditions have them."""
+        import torch
+
         rows, columns = torch.as_tensor(self._rows), torch.as_tensor(self._columns)
-        return Prediction(mean[:, :, rows][:, :, :, columns], factors[:, :, rows][:, :, :, columns])
+        return field[:, :, rows][:, :, :, columns]
 
 
 def _members(
