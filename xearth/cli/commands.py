@@ -54,29 +54,36 @@ class Demo:
     files : mapping of str to str
         Names of the files written, by what they are.
     run : callable
-        Takes init, members, epochs (None where not asked for) and the paths.
+        Takes init, what was asked for on the command line, and the paths.
+    options : tuple of str
+        Which of the options that some demos lack it has.
+    members : int, optional
+        Of the ensemble where none are asked for; None: that depends on the model.
     """
 
     summary: str
     init: str
     files: Mapping[str, str]
-    run: Callable[[str, int, int | None, dict[str, Path]], None]
+    run: Callable[[str, argparse.Namespace, dict[str, Path]], None]
+    options: tuple[str, ...] = ()
+    members: int | None = 20
 
 
-def _enso(init: str, members: int, epochs: int | None, paths: dict[str, Path]) -> None:
-    run_demo(init=init, members=members, epochs=EPOCHS if epochs is None else epochs, **paths)
+#: Options that not all demos have, and what is said where one has not.
+_LACKING = {"epochs": "trains nothing", "model": "has its own models"}
 
 
-def _nowcast(init: str, members: int, epochs: int | None, paths: dict[str, Path]) -> None:
-    if epochs is not None:
-        raise ConfigError(f"--epochs {epochs}: the demo 'nowcast' trains nothing; leave it out")
-    run_nowcast(init=init, members=members, paths=paths)
+def _enso(init: str, asked: argparse.Namespace, paths: dict[str, Path]) -> None:
+    epochs = EPOCHS if asked.epochs is None else asked.epochs
+    run_demo(init=init, members=asked.members, epochs=epochs, **paths)
 
 
-def _whatif(init: str, members: int, epochs: int | None, paths: dict[str, Path]) -> None:
-    if epochs is not None:
-        raise ConfigError(f"--epochs {epochs}: the demo 'whatif' trains nothing; leave it out")
-    run_whatif(init=init, members=members, paths=paths)
+def _nowcast(init: str, asked: argparse.Namespace, paths: dict[str, Path]) -> None:
+    run_nowcast(init=init, members=asked.members, paths=paths)
+
+
+def _whatif(init: str, asked: argparse.Namespace, paths: dict[str, Path]) -> None:
+    run_whatif(init=init, members=asked.members, model=asked.model, paths=paths)
 
 
 #: Length of the short training of the ENSO demo.
@@ -88,6 +95,7 @@ DEMOS: Mapping[str, Demo] = {
         "1997-06",
         {"netcdf": "enso_forecast.nc", "figure": "enso_forecast.png"},
         _enso,
+        options=("epochs",),
     ),
     "nowcast": Demo(
         "rain of the next hour from radar: every forecast of one event, scored side by side",
@@ -100,6 +108,8 @@ DEMOS: Mapping[str, Demo] = {
         "2010-08-26T04:30",
         WHATIF_FILES,
         _whatif,
+        options=("model",),
+        members=None,
     ),
 }
 
@@ -107,9 +117,17 @@ DEMOS: Mapping[str, Demo] = {
 def demo(arguments: argparse.Namespace) -> None:
     """Run a demo and write its files."""
     one = DEMOS[arguments.name]
+    for name, words in _LACKING.items():
+        value = getattr(arguments, name)
+        if value is not None and name not in one.options:
+            raise ConfigError(
+                f"--{name} {value}: the demo {arguments.name!r} {words}; leave it out"
+            )
+    if arguments.members is None:
+        arguments.members = one.members
     paths = {key: writable(arguments.output_dir / name) for key, name in one.files.items()}
     init = one.init if arguments.init is None else arguments.init
-    one.run(init, arguments.members, arguments.epochs, paths)
+    one.run(init, arguments, paths)
 
 
 def info(arguments: argparse.Namespace) -> None:

@@ -1,8 +1,8 @@
-"""Futures that hold an intensity: members brought to a level by a factor, and what that keeps."""
+"""Futures that hold an intensity: members drawn towards a level, or brought there by a factor."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from ..constraints.intensity import IntensityAnomaly, IntensityClimatology
 from ..errors import ConstraintError
 from ..forecasting.impose import impose
 
-__all__ = ["Future", "compared", "futures", "spectrum"]
+__all__ = ["Future", "compared", "exact", "futures", "guided", "spectrum"]
 
 #: Members whose nearest fields are made, to compare.
 FEW = 4
@@ -32,17 +32,21 @@ class Future:
         (init, lead, member, y, x).
     refused : str
         Why there are none.
+    how : str
+        What the label says of the way.
     """
 
     constraint: IntensityAnomaly
     members: xr.DataArray | None = None
     refused: str = ""
+    how: str = ""
 
     @property
     def label(self) -> str:
         """What the level is called."""
-        how = "" if self.constraint.climatology.transform != "none" else ", no log"
-        return f"n = {self.constraint.n:+g}{how}".replace("+0", "0")
+        what = "" if self.constraint.climatology.transform != "none" else ", no log"
+        how = f", {self.how}" if self.how else ""
+        return f"n = {self.constraint.n:+g}{what}{how}".replace("+0", "0")
 
     @property
     def asked(self) -> float:
@@ -78,24 +82,72 @@ def futures(
     >>> [one.members is not None for one in futures(free, known, [-9, 1])]
     [False, True]
     """
-    found = []
-    for n in levels:
-        constraint = IntensityAnomaly(climatology, float(n))
-        try:
-            found.append(Future(constraint, impose(free, ByFactor(constraint))))
-        except ConstraintError as error:
-            found.append(Future(constraint, refused=f"refused: {error}"))
-    return found
+    return [_future(climatology, n, lambda level: impose(free, ByFactor(level))) for n in levels]
 
 
-def compared(free: xr.DataArray, found: Sequence[Future]) -> dict[str, xr.DataArray]:
-    """Return the nearest fields of some members at the outermost levels, by label."""
-    there = [one for one in found if one.members is not None]
+def guided(
+    draw: Callable[..., xr.DataArray], climatology: IntensityClimatology, levels: Sequence[float]
+) -> list[Future]:
+    """Return members that a diffusion model draws towards each level that can exist.
+
+    Parameters
+    ----------
+    draw : callable
+        (constraints=, impose=) -> members (init, lead, member, y, x), a forecast.
+    climatology : IntensityClimatology
+        Over the horizon.
+    levels : sequence of float
+        Standard deviations from its mean.
+
+    Examples
+    --------
+    >>> import xearth
+    >>> rain = xearth.samples.open("knmi_radar").load()
+    >>> known = IntensityClimatology.of(rain, frames=12)
+    >>> def draw(constraints, impose):  # a diffusion model in earnest
+    ...     return rain
+    >>> [one.label for one in guided(draw, known, [-1, 0])]
+    ['n = -1', 'n = 0']
+    """
+
+    def drawn(level: IntensityAnomaly) -> xr.DataArray:
+        return draw(constraints=[level], impose="guided")
+
+    return [_future(climatology, n, drawn) for n in levels]
+
+
+def exact(found: Sequence[Future]) -> list[Future]:
+    """Return the nearest fields, not negative, that hold the level of each future.
+
+    Of members that a diffusion model drew with ``impose="guided"`` these are what it draws with
+    ``impose="exact"``.
+    """
+    return [
+        Future(one.constraint, impose(one.members, [one.constraint, NonNegative()]), how="exact")
+        for one in found
+        if one.members is not None
+    ]
+
+
+def _future(
+    climatology: IntensityClimatology, n: float, held: Callable[[IntensityAnomaly], xr.DataArray]
+) -> Future:
+    """Return the members that hold a level, or why there are none."""
+    constraint = IntensityAnomaly(climatology, float(n))
+    try:
+        return Future(constraint, held(constraint))
+    except ConstraintError as error:
+        return Future(constraint, refused=f"refused: {error}")
+
+
+def compared(free: xr.DataArray, found: Sequence[Future]) -> list[Future]:
+    """Return the nearest fields of some free members at the outermost levels."""
+    there = [one.constraint for one in found if one.members is not None]
     some = free.isel(member=slice(0, FEW))
-    return {
-        f"{one.label}, nearest": impose(some, [one.constraint, NonNegative()])
-        for one in (there[0], there[-1])
-    }
+    return [
+        Future(level, impose(some, [level, NonNegative()]), how="nearest")
+        for level in (there[0], there[-1])
+    ]
 
 
 def spectrum(field: xr.DataArray) -> xr.DataArray:

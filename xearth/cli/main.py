@@ -53,8 +53,9 @@ from the last frame as it is to the trained model, and sets CSI, MSE, CRPS and s
 It takes about a minute and writes {_files("nowcast")}.
 
 whatif asks the same hour to be far weaker or stronger than usual, n = -4 to 4 standard deviations
-of the climatology of its intensity, and shows futures that hold that exactly, how probable each is,
-and whether they are still rain. It takes about a minute and writes {_files("whatif")}.
+of the climatology of its intensity, and shows futures that hold that, how probable each is, and
+whether they are still rain. A diffusion model draws them, which takes some minutes; members of
+--model nowcast-small are brought there by a factor in one. It writes {_files("whatif")}.
 """
 
 INFO = """\
@@ -214,8 +215,12 @@ def _add_demo(command: argparse.ArgumentParser) -> None:
         help=f"last observed step; the forecast starts after it (default: {inits})",
     )  # fmt: skip
     command.add_argument(
-        "--members", type=positive, default=20, metavar="N",
-        help="members of the ensemble (default: %(default)s)",
+        "--members", type=positive, metavar="N",
+        help="members of the ensemble (default: 20; 4 of each future that is drawn, of whatif)",
+    )  # fmt: skip
+    command.add_argument(
+        "--model", metavar="NAME",
+        help="radar model of whatif: one that ships, or a file (default: the first that ships)",
     )  # fmt: skip
     command.add_argument(
         "--epochs", type=positive, metavar="N",

@@ -1,9 +1,10 @@
 """The demo of a what-if: the same hour of rain, were it much weaker or stronger than usual.
 
 The condition is the anticipated average intensity of PreDiff: the area mean over the hour is n
-standard deviations from that of a climatology, in decibels. Members of the shipped radar model are
-brought there exactly, each by a factor (:class:`xearth.ByFactor`); what such a factor
-keeps, and what the nearest field would not, is in the table.
+standard deviations from that of a climatology, in decibels. A model that can be guided draws
+members towards each level, and the nearest fields hold it exactly. Members of any other radar model
+are brought there exactly, each by a factor (:class:`xearth.ByFactor`); what such a factor keeps,
+and what the nearest field would not, is in the table.
 
 Source: Gao, Z. and others (2023), PreDiff, arXiv:2307.10422, section 4.2.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 import textwrap
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,11 +26,12 @@ from ..constraints.intensity import IntensityClimatology
 from ..data.sources import radar, samples
 from ..errors import ConfigError
 from ..forecasting.io import load, shipped
+from ..forecasting.steering import ways_of
 from ..verification.align import observations_at
 from ..verification.one_pass.verify import verify
 from .demo import headline
 from .files import writable
-from .futures import FEW, Future, compared, futures, spectrum
+from .futures import Future, compared, exact, futures, guided, spectrum
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,6 +44,8 @@ __all__ = ["FILES", "run_whatif", "spectra", "strips", "table", "text_of"]
 FILES = {"figure": "whatif.png", "spectrum": "whatif_spectrum.png", "table": "whatif.csv"}
 #: The radar models that ship, the one to take first.
 MODELS = ("prediff-small", "nowcast-small")
+#: Members of a level where none are asked for: drawn for each level, or once for all.
+DRAWN_MEMBERS, MEMBERS = 4, 20
 #: Standard deviations from the mean of the climatology.
 LEVELS = (-4.0, -2.0, 0.0, 2.0, 4.0)
 #: An anomaly of the mean itself, not of its logarithm, that is below no rain.
@@ -59,8 +64,21 @@ _MEANT = (
     "with {wet} mm/h and more. most: the largest cell in mm/h. CRPS: against what came, which was "
     "one certain hour: it is to be least near that. Last: power of the members "
     "over that of the observed rain at wavelengths of {waves} cells, in dB, both of the rain over "
-    "its mean: 0 is the texture of real rain. Members are brought to a level by a factor; "
-    "'nearest' is what the nearest fields in squared distance, not negative, would be instead."
+    "its mean: 0 is the texture of real rain. "
+)
+_FACTOR = (
+    "Members are brought to a level by a factor; 'nearest' is what the nearest fields in squared "
+    "distance, not negative, would be instead."
+)
+#: Of the spectra, by whether members are drawn towards the levels.
+_TITLES = {
+    True: "Members drawn towards each level",
+    False: "A factor keeps the texture of the members",
+}
+_GUIDED = (
+    "Members are drawn towards a level; 'exact' are the fields nearest to them in squared "
+    "distance, not negative, that hold it. Guidance does not draw from the law of rain given the "
+    "level."
 )
 _CLIMATOLOGY = (
     "mu and sigma are of 10 log10 of the area mean over an hour, from all {count} runs of {frames} "
@@ -70,15 +88,19 @@ _CLIMATOLOGY = (
 )
 
 
-def run_whatif(*, init: str, members: int, paths: Mapping[str, Path]) -> None:
+def run_whatif(
+    *, init: str, members: int | None, model: str | None, paths: Mapping[str, Path]
+) -> None:
     """Run the whole path and write a table and two figures.
 
     Parameters
     ----------
     init : str
         Last observed frame.
-    members : int
+    members : int, optional
         Of each future.
+    model : str, optional
+        Name of a radar model that ships, or path of a file; by default the first that ships.
     paths : mapping of str to pathlib.Path
         Where to write, by the keys of :data:`FILES`.
 
@@ -94,29 +116,39 @@ def run_whatif(*, init: str, members: int, paths: Mapping[str, Path]) -> None:
         writable(path)
     rain = radar.check(samples.open("knmi_radar").load())
     TimeAxis.from_array(rain["time"]).locate(init)
-    model = _model()
+    forecaster = load(_model() if model is None else model)
+    drawn = "guided" in ways_of(forecaster)
+    count = (DRAWN_MEMBERS if drawn else MEMBERS) if members is None else members
 
     headline("How strong is an hour of rain?")
     known = IntensityClimatology.of(rain, frames=FRAMES)
     print(_wrapped(_CLIMATOLOGY.format(count=len(known.sample), frames=FRAMES)))
     print(f"mu = {known.mean[0]:.2f} dB, sigma = {known.sd[0]:.2f} dB of 1 mm/h")
 
-    headline(f"{members} members of {model} from {init.replace('T', ' ')}, brought to each level")
-    free = load(model).forecast(rain, init=init, members=members)
-    plain = IntensityClimatology.of(rain, frames=FRAMES, transform="none")
-    found = [*futures(free, known, LEVELS), *futures(free, plain, (IMPOSSIBLE,))]
-    for one in found:
-        print(_wrapped(f"{one.label}: {one.refused or one.constraint}", "- "))
+    how = "drawn towards" if drawn else "brought to"
+    headline(
+        f"{count} members of {forecaster.name} from {init.replace('T', ' ')}, {how} each level"
+    )
+    draw = partial(forecaster.forecast, rain, init=init, members=count)
+    free, found = draw(), []
+    for levels, transform in ((LEVELS, "dBR"), ((IMPOSSIBLE,), "none")):
+        scale = IntensityClimatology.of(rain, frames=FRAMES, transform=transform)
+        for level in levels:
+            found += guided(draw, scale, [level]) if drawn else futures(free, scale, [level])
+            one = found[-1]
+            print(_wrapped(f"{one.label}: {one.refused or one.constraint}", "- "), flush=True)
+    others = exact(found) if drawn else compared(free, found)
 
     headline("Is it still rain?")
-    rows = table(free, found, rain)
+    rows = table(free, [*found, *others], rain)
     print(text_of(rows))
-    print(_wrapped(_MEANT.format(wet=WET, few=FEW, waves=", ".join(map(str, WAVES)))))
+    meant = _MEANT.format(wet=WET, waves=", ".join(map(str, WAVES)))
+    print(_wrapped(meant + (_GUIDED if drawn else _FACTOR)))
 
     headline("Files")
     rows.to_csv(paths["table"])
     strips(free, found, rain).savefig(paths["figure"], dpi=150)
-    spectra(free, found, rain).savefig(paths["spectrum"], dpi=150)
+    spectra(free, [*found, *others], rain, _TITLES[drawn]).savefig(paths["spectrum"], dpi=150)
     for key, what in (
         ("figure", "what was seen, what came, and the futures"),
         ("spectrum", "power by wavelength"),
@@ -168,8 +200,6 @@ def table(free: xr.DataArray, found: Sequence[Future], rain: xr.DataArray) -> pd
             row["off"] = float(excess.max()) / one.asked
             row |= _scored(one.members, rain, real)
         rows[one.label] = row
-    for label, field in compared(free, found).items():
-        rows[label] = {"found": float(measure(field).mean()), **_scored(field, rain, real)}
     columns = ["counted", "gaussian", "asked", "found", "off", "wet", "most", "crps"]
     return pd.DataFrame.from_dict(rows, orient="index").reindex(
         columns=[*columns, *(f"dB_{cells}" for cells in WAVES)]
@@ -294,7 +324,7 @@ def _says(one: Future) -> str:
     )
 
 
-def spectra(free: xr.DataArray, found: Sequence[Future], rain: xr.DataArray) -> Any:
+def spectra(free: xr.DataArray, found: Sequence[Future], rain: xr.DataArray, title: str) -> Any:
     """Draw the power of rain, over its mean, by wavelength.
 
     Returns
@@ -306,26 +336,25 @@ def spectra(free: xr.DataArray, found: Sequence[Future], rain: xr.DataArray) -> 
     observed = observations_at(free.isel(member=0, drop=True), rain)
     cell = abs(float(rain["x"][1] - rain["x"][0])) / 1000
     figure, ax = pyplot().subplots(figsize=(6.4, 4.2), layout="constrained")
+    colors = pyplot().get_cmap("coolwarm")
     lines: list[tuple[str, xr.DataArray, dict[str, Any]]] = [
         ("observed", observed, {"color": "0", "lw": 2}),
         ("members", free, {"color": COLORS[4], "lw": 4}),
     ]
-    there = [one for one in found if one.members is not None]
-    for k, one in enumerate(there):
-        style = {"color": COLORS[0], "lw": 1, "ls": "--"}
-        label = f"{there[0].label} to {there[-1].label}, by a factor" if k == 0 else ""
-        lines.append((label, one.members, style))  # type: ignore[arg-type]
-    for k, (label, field) in enumerate(compared(free, found).items()):
-        lines.append((f"{label} field", field, {"color": COLORS[1 + 2 * k], "lw": 1.5}))
+    for one in found:
+        if one.members is not None:
+            color = colors(0.5 + one.constraint.n / (2.2 * max(map(abs, LEVELS))))
+            style = {"color": color, "lw": 1.3, "ls": ":" if one.how else "-"}
+            lines.append((one.label, one.members, style))
     for label, field, style in lines:
         power = spectrum(field)
-        ax.plot(power["wavelength"] * cell, power, label=label or None, **style)
+        ax.plot(power["wavelength"] * cell, power, label=label, **style)
     ax.set(xscale="log", xlabel="wavelength (km)", ylabel="power over the squared mean (dB)")
     ax.set_xticks([5, 10, 20, 50, 100, 200], ["5", "10", "20", "50", "100", "200"])
     ax.xaxis.set_inverted(True)
     ax.grid(alpha=0.3)
-    ax.legend(frameon=False, fontsize=8)
-    ax.set_title("A factor keeps the texture of the members", fontsize=10)
+    ax.legend(frameon=False, fontsize=8, ncols=2)
+    ax.set_title(title, fontsize=10)
     return figure
 
 
