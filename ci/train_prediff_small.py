@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,20 +21,17 @@ import numpy as np
 import torch
 
 from xearth.data.sources import radar
+from xearth.fields.rain import rain_rate
 from xearth.forecasting.io import load
 from xearth.forecasting.nowcast import NowcastForecaster
 from xearth.forecasting.nowcast_input import read_frames
 from xearth.forecasting.prediff import PreDiffForecaster
+from xearth.forecasting.prediff_fit import equalized
 from xearth.models.checkpoints import load_tensors, save_tensors
 from xearth.models.nowcast_cases import Case, case, coarsen
 from xearth.models.prediff.rain import RainDiffusionConfig
 from xearth.models.prediff.rain_cases import Example, Fill, example
-from xearth.training.rain_diffusion import (
-    RainDiffusionRecipe,
-    fit_equalizer,
-    fit_laws,
-    fit_rain_diffusion,
-)
+from xearth.training.rain_diffusion import RainDiffusionRecipe, fit_laws, fit_rain_diffusion
 
 CONFIG = RainDiffusionConfig(base_units=32)
 #: Factor of the width of cells and of the step, and every how many starts.
@@ -113,19 +111,19 @@ def train(arguments: argparse.Namespace) -> PreDiffForecaster:
         checkpoint=arguments.work / "prediff-small.checkpoint",
         report=lambda step, loss, spent: print(f"{step} {loss:.4f} {spent:.0f} s", flush=True),
     )
-    fit_equalizer(trained, events, recipe)
     provenance = {
         "trained_on": ", ".join(names),
         "never_seen": ", ".join(out),
         "recipe": f"{recipe.steps} steps of {recipe.batch} squares, seed {recipe.seed}",
     }
-    return PreDiffForecaster(
+    made = PreDiffForecaster(
         config=CONFIG,
         state=trained.weights(),
         base=base,
         name="prediff-small",
         provenance=provenance,
     )
+    return equalized(made, [rain_rate(radar.open(path)).load() for path in names.values()])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -141,6 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, default=Path("prediff-work"))
     parser.add_argument("--to", type=Path, default=Path("prediff-small.safetensors"))
     found = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     path = train(found).save(found.to, dtype="float16")
     print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
 

@@ -7,7 +7,7 @@ blocks that are known,
 .. math:: L = \frac{\sum w\, \lVert v(z_t, t \mid z_c) - (x_1 - x_0) \rVert^2}{C \sum w} ,
 
 on squares of blocks that are mirrored and transposed at random. What is kept is the moving average
-of the weights. Last come the gains of the equalizer, from members that the model draws.
+of the weights.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ..models.prediff.rain import RainDiffusion
 from ..models.prediff.rain_cases import Example, crop, turned
 from .ema import warmed_average
 
-__all__ = ["RainDiffusionRecipe", "fit_equalizer", "fit_laws", "fit_rain_diffusion"]
+__all__ = ["RainDiffusionRecipe", "fit_laws", "fit_rain_diffusion"]
 
 SQUARES = 160  # that the Gaussian law is estimated from, where rain is likely
 EVERY = 50  # steps between reports and checkpoints
@@ -103,32 +103,6 @@ def fit_laws(model: RainDiffusion, events: Events, recipe: RainDiffusionRecipe) 
     x = torch.stack([one.x for one in some]) / model.scale[:, None, None]
     model.law.fit(x[..., :C])
     model.rest.fit(x[..., C:])
-
-
-@torch.no_grad()
-def fit_equalizer(
-    model: RainDiffusion, events: Events, recipe: RainDiffusionRecipe, *, count: int = 24
-) -> None:
-    """Fit the gains of a model, by members it draws where rain is likely in its examples.
-
-    Parameters
-    ----------
-    model : RainDiffusion
-        Trained, for a grid of the recipe's squares.
-    events : sequence of sequences of Example
-    recipe : RainDiffusionRecipe
-    count : int
-        Squares for which a member is drawn, in each of two rounds.
-    """
-    frames = len(model.config.frames)
-    for turn in range(2):
-        some = _wettest(model, events, recipe, count, seed=recipe.seed + 100 + turn)
-        drawn = []
-        for k, one in enumerate(some):
-            parts = one.context[:frames] / model.read[0], one.context[frames:] / model.read[1]
-            drawn.append(model.sample(torch.cat(parts)[None], members=[k], seed=turn))
-        sought = model.blocks.decode(torch.stack([one.x for one in some]))
-        model.equalizer.fit(torch.cat(drawn), sought)
 
 
 def _wettest(

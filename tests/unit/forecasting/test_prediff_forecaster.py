@@ -9,12 +9,20 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from scipy.signal import periodogram
 
 import xearth
-from xearth.errors import CheckpointError, ConfigError, ConstraintError, RegionError
+from xearth.errors import (
+    CheckpointError,
+    ConfigError,
+    ConstraintError,
+    RegionError,
+    TimeAxisError,
+)
 from xearth.forecasting.io import load
 from xearth.forecasting.nowcast import NowcastForecaster
 from xearth.forecasting.prediff import PreDiffForecaster
+from xearth.forecasting.prediff_fit import equalized
 from xearth.models.checkpoints import load_tensors, save_tensors
 from xearth.models.nowcast import NowcastConfig
 from xearth.models.prediff.rain import RainDiffusionConfig
@@ -129,6 +137,9 @@ def test_a_mean_that_is_asked_for_is_reached(
     (entry,) = json.loads(found.attrs["xearth_audit"])
     assert entry["units"] == "mm h-1"
     assert entry["worst"] <= allowed * wanted * 1.01
+    without = asked.violation(forecast.isel(member=[0, 1]))
+    np.testing.assert_allclose(entry["before"]["worst"], abs(without).max(), rtol=1e-5)
+    assert entry["before"]["held"] == 0
     np.testing.assert_array_equal(np.isfinite(found), np.isfinite(forecast.isel(member=[0, 1])))
 
 
@@ -177,3 +188,31 @@ def test_cells_much_finer_than_those_of_training_are_averaged(
     mean = xearth.AreaMaximum() <= xearth.Q(5, "mm/h")
     capped = model.forecast(fine, init=INIT, members=1, constraints=mean)
     assert float(capped.max()) <= 5.0 * (1 + 1e-5)
+
+
+# -- equalizer -------------------------------------------------------------------------------------
+
+
+def test_equalized_members_come_nearer_to_the_spectrum_of_what_was_observed(
+    model: PreDiffForecaster, rain: xr.DataArray
+) -> None:
+    """With the measure of another library: power of rows of decibels, by scipy."""
+    event = rain.isel(time=slice(0, 16))
+    made = equalized(model, [event], starts=2, members=2, rounds=2)
+    init = event.time.values[8]
+
+    def off(forecaster: PreDiffForecaster) -> float:
+        drawn = forecaster.forecast(event, init=init, members=4, seed=7).values[0]
+        fields = [np.log10(np.maximum(x, 0.1)) for x in (drawn, event.values[9:12][:, None])]
+        powers = [periodogram(x, window="hann", axis=-1)[1].mean((0, 1, 2)) for x in fields]
+        return float(np.abs(np.log(powers[0] / powers[1]))[3:-1].mean())
+
+    assert off(made) < 0.85 * off(model)  # the gains have limits, this model is far off
+    assert not torch.equal(made.state["equalizer.gain"], model.state["equalizer.gain"])
+
+
+def test_events_too_short_to_compare_with_are_refused(
+    model: PreDiffForecaster, rain: xr.DataArray
+) -> None:
+    with pytest.raises(TimeAxisError, match="has 5 times"):
+        equalized(model, [rain.isel(time=slice(0, 5))])

@@ -42,7 +42,8 @@ def _shares(k: Tensor) -> Tensor:
 def band_power(x: Tensor) -> Tensor:
     """Return the mean power (L, gains) of fields (N, L, H, W) beside each wave length.
 
-    A Hann window keeps what leaves on one side from entering on the other.
+    A Hann window keeps what leaves on one side from entering on the other. Lengths that a grid
+    has no waves beside have the power of the nearest that has.
 
     Examples
     --------
@@ -55,7 +56,10 @@ def band_power(x: Tensor) -> Tensor:
     power = waves.abs().square().mean(0)
     k = _number(H, W, x)
     share = _shares(k) * (k > 0)
-    return torch.einsum("lhw,bhw->lb", power, share) / share.sum((1, 2)).clamp_min(1e-9)
+    total = share.sum((1, 2))
+    there = torch.nonzero(total > 0)[:, 0]
+    nearest = there[(torch.arange(len(total))[:, None] - there).abs().argmin(1)]
+    return torch.einsum("lhw,bhw->lb", power, share[nearest]) / total[nearest]
 
 
 class Equalizer(nn.Module):
@@ -96,21 +100,11 @@ class Equalizer(nn.Module):
         return torch.fft.irfft2(torch.fft.rfft2(x) * gain, s=(H, W))
 
     @torch.no_grad()
-    def fit(self, drawn: Tensor, sought: Tensor, limit: float = 2.0) -> None:
-        """Change the gains so that fields as drawn with them get the power of those sought.
+    def change(self, factor: Tensor, limit: float = 4.0) -> None:
+        """Multiply the gains by factors (L, gains), within a limit and one by it."""
+        self.gain.mul_(factor.to(self.gain)).clamp_(1 / limit, limit)
 
-        The mean square of each lead becomes 1, as that of normal scores.
-
-        Parameters
-        ----------
-        drawn, sought : Tensor (N, L, H, W)
-        limit : float
-            Largest gain, and one by the smallest.
-        """
-        before, wanted = band_power(drawn), band_power(sought)
-        # a small grid has no waves beside some of the lengths
-        ratio = torch.where(before > 0, wanted / before.clamp_min(1e-12), torch.ones_like(before))
-        change = Equalizer(len(self.gain))
-        change.gain.copy_(ratio.sqrt())
-        change.gain.mul_(change(drawn).square().mean((0, 2, 3)).rsqrt()[:, None])
-        self.gain.mul_(change.gain.to(self.gain)).clamp_(1 / limit, limit)
+    @torch.no_grad()
+    def normalize(self, x: Tensor) -> None:
+        """Scale the gains of each lead so that fields (N, L, H, W) get the mean square 1."""
+        self.gain.mul_(self(x).square().mean((0, 2, 3)).rsqrt()[:, None])
