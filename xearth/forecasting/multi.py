@@ -34,13 +34,13 @@ from ..reference.lagged import LaggedRegression
 from ..reference.protocol import Forecaster
 from ..reference.recharge import RechargeOscillator
 from ..reference.training import Training
+from .kept import arguments_of, facts_of
 
 if TYPE_CHECKING:
     import torch
 
 __all__ = ["MultiForecaster", "oscillators"]
 
-FORMAT = 1
 KIND = "MultiForecaster"
 _PERIODS = ("training_period", "validation_period", "calibration_period")
 # what a part is made of, beside its indices: arrays, and plain values
@@ -245,16 +245,11 @@ class MultiForecaster:
         for label, part in combination.parts.items():
             own, parts[label] = _packed(part)
             arrays |= {f"part.{label}.{key}": value for key, value in own.items()}
-        facts |= {
-            "format": FORMAT,
-            "kind": KIND,
-            "name": self.name,
+        facts |= facts_of(self, KIND) | {
             "combination": combination.name,
             "horizon": self.horizon,
             "season": self.model.season,
             "parts": parts,
-            "provenance": dict(self.provenance),
-            "metrics": dict(self.metrics),
         }
         tensors = {key: torch.from_numpy(np.array(value)) for key, value in arrays.items()}
         return save_tensors(path, tensors, facts)
@@ -284,9 +279,7 @@ class MultiForecaster:
         )
         return cls(
             model=model,
-            name=facts["name"],
-            provenance=facts["provenance"],
-            metrics=facts["metrics"],
+            **arguments_of(facts),
         )
 
 

@@ -28,9 +28,10 @@ import xarray as xr
 
 from ..cf.attrs import append_history
 from ..cf.forecast_coords import forecast_coords
-from ..errors import CheckpointError, ConfigError
+from ..errors import ConfigError
 from ..fields.rain import reflectivity
 from ..units import compatible, convert
+from .kept import arguments_of, facts_of
 from .nowcast_input import Frames, read_frames
 from .nowcast_noise import Noise
 
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
 __all__ = ["KIND", "NowcastForecaster"]
 
 KIND = "NowcastForecaster"
-FORMAT = 1
 #: Log of the probability of rain below which a cell stays dry in all members.
 _NEVER = -7.0
 _KEPT = ("standard_name", "units", "grid_mapping", "cell_methods", "zr_a", "zr_b", "no_echo")
@@ -311,15 +311,10 @@ class NowcastForecaster:
 
         from ..models.checkpoints import save_tensors
 
-        facts = {
-            "format": FORMAT,
-            "kind": KIND,
-            "name": self.name,
+        facts = facts_of(self, KIND) | {
             "config": self.config.to_dict(),
             "noise": dataclasses.asdict(self.noise),
             "horizon": self.horizon,
-            "provenance": dict(self.provenance),
-            "metrics": dict(self.metrics),
         }
         return save_tensors(path, dict(self.state), facts)
 
@@ -328,26 +323,15 @@ class NowcastForecaster:
         cls, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]
     ) -> NowcastForecaster:
         """Return the forecaster of a file's content; :func:`xearth.load` reads the file."""
-        import torch
-
+        from ..models.checkpoints import require_weights
         from ..models.nowcast import NowcastConfig
 
         config = NowcastConfig.from_dict(facts["config"])
-        with torch.device("meta"):
-            wanted = {name: tuple(t.shape) for name, t in config.build().state_dict().items()}
-        found = {name: tuple(t.shape) for name, t in tensors.items()}
-        if wanted != found:
-            odd = sorted(n for n in wanted.keys() | found.keys() if wanted.get(n) != found.get(n))
-            raise CheckpointError(
-                f"the weights do not fit the configuration; {len(odd)} of {len(wanted)} differ, "
-                f"first {odd[0]!r}: expected {wanted.get(odd[0])}, found {found.get(odd[0])}"
-            )
+        require_weights(lambda: config.build().state_dict(), tensors)
         return cls(
             config=config,
             state=dict(tensors),
             noise=Noise(**facts["noise"]),
             horizon=facts["horizon"],
-            name=facts["name"],
-            provenance=facts["provenance"],
-            metrics=facts["metrics"],
+            **arguments_of(facts),
         )

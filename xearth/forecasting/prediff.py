@@ -20,21 +20,24 @@ import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import xarray as xr
 
-from ..constraints.audit import audit_attrs, flattened
+from ..constraints.audit import flattened
 from ..constraints.cells import NonNegative
 from ..constraints.compiled import all_of
 from ..constraints.feasible import require_feasible
-from ..errors import CheckpointError, ConfigError, ConstraintError
+from ..errors import ConfigError, ConstraintError
 from ..units import affine, compatible
+from .kept import arguments_of, facts_of
 from .nowcast import NowcastForecaster
 from .nowcast_input import Frames, read_frames
 from .nowcast_noise import Noise
+from .steering import Steering, audited
 
 if TYPE_CHECKING:
     import torch
@@ -47,7 +50,6 @@ if TYPE_CHECKING:
 __all__ = ["KIND", "PreDiffForecaster"]
 
 KIND = "PreDiffForecaster"
-FORMAT = 1
 _BATCH = 2  # members that are drawn at once; one more where one would be left
 _WAYS = ("exact", "guided")
 
@@ -194,7 +196,7 @@ class PreDiffForecaster:
         impose : {"exact", "guided"}
             Guide sampling towards the constraints and then take the nearest fields that hold them,
             which are not negative; or guide alone. The attributes of the forecast say how far each
-            constraint is off.
+            constraint is off, and how far the same members are without it: those are drawn, too.
 
         Returns
         -------
@@ -226,12 +228,20 @@ class PreDiffForecaster:
         if members is None:
             made = np.stack([self._mean(frames, i) for i in range(count)])
             return self._label(made, frames, None)
+        # what cannot hold is refused here, before anything is drawn
         wanted = self._asked(frames, asked, impose) if asked else [None] * count
-        made = np.stack([self._members(frames, i, members, seed, wanted[i]) for i in range(count)])
-        found = self._label(made, frames, members)
-        if asked:
-            found.attrs |= {**audit_attrs(found, asked), "xearth_imposed": impose}
-        return found
+        before, after = [], []
+        for i in range(count):
+            start = self._start(frames, i)
+            drawn = partial(self._members, start, frames, i, members=members, seed=seed)
+            before.append(drawn())
+            if asked:
+                after.append(drawn(asked=wanted[i]))
+        free = self._label(np.stack(before), frames, members)
+        if not asked:
+            return free
+        held = self._label(np.stack(after), frames, members)
+        return audited(held, free, Steering(asked, impose))
 
     def _mean(self, frames: Frames, i: int) -> np.ndarray:
         """Return the mean in mm/h (L, H, W) from a start."""
@@ -276,12 +286,18 @@ class PreDiffForecaster:
             return _Start(rain, places, model.context(*some), model)
 
     def _members(
-        self, frames: Frames, i: int, members: int, seed: int, asked: _Asked | None
+        self,
+        start: _Start,
+        frames: Frames,
+        i: int,
+        *,
+        members: int,
+        seed: int,
+        asked: _Asked | None = None,
     ) -> np.ndarray:
         """Return members in mm/h (L, M, H, W) from a start."""
         from ..models.prediff.nearest import NearestGuidance
 
-        start = self._start(frames, i)
         found = []
         guidance = None
         if asked is not None:
@@ -373,18 +389,13 @@ class PreDiffForecaster:
             kept |= {k: kept[k].to(getattr(torch, dtype)) for k in narrow}
         tensors = {f"diffusion.{k}": v.contiguous() for k, v in kept.items()}
         tensors |= {f"base.{k}": v for k, v in self.base.state.items()}
-        facts = {
-            "format": FORMAT,
-            "kind": KIND,
-            "name": self.name,
+        facts = facts_of(self, KIND) | {
             "config": self.config.to_dict(),
             "base": {
                 "config": self.base.config.to_dict(),
                 "provenance": dict(self.base.provenance),
             },
             "steps": self.steps,
-            "provenance": dict(self.provenance),
-            "metrics": dict(self.metrics),
         }
         return save_tensors(path, tensors, facts)
 
@@ -393,6 +404,7 @@ class PreDiffForecaster:
         cls, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]
     ) -> PreDiffForecaster:
         """Return the forecaster of a file's content; :func:`xearth.load` reads the file."""
+        from ..models.checkpoints import require_weights
         from ..models.nowcast import NowcastConfig
         from ..models.prediff.rain import RainDiffusionConfig
 
@@ -409,28 +421,14 @@ class PreDiffForecaster:
             name=f"base of {facts['name']}",
             provenance=facts["base"]["provenance"],
         )
-        _check(config.build().weights(), parts["diffusion"])
-        _check(base.config.build().state_dict(), parts["base"])
+        require_weights(lambda: config.build().weights(), parts["diffusion"])
+        require_weights(lambda: base.config.build().state_dict(), parts["base"])
         return cls(
             config=config,
             state=parts["diffusion"],
             base=base,
             steps=facts["steps"],
-            name=facts["name"],
-            provenance=facts["provenance"],
-            metrics=facts["metrics"],
-        )
-
-
-def _check(wanted: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor]) -> None:
-    """Refuse weights that do not fit."""
-    shapes = [{k: tuple(v.shape) for k, v in part.items()} for part in (wanted, found)]
-    if shapes[0] != shapes[1]:
-        names = sorted(shapes[0].keys() | shapes[1].keys())
-        odd = [n for n in names if shapes[0].get(n) != shapes[1].get(n)]
-        raise CheckpointError(
-            f"the weights do not fit the configuration; {len(odd)} of {len(names)} differ, first "
-            f"{odd[0]!r}: expected {shapes[0].get(odd[0])}, found {shapes[1].get(odd[0])}"
+            **arguments_of(facts),
         )
 
 

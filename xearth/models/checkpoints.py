@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from pickle import UnpicklingError
@@ -41,6 +41,7 @@ __all__ = [
     "official_state",
     "our_name",
     "read_official",
+    "require_weights",
     "save_tensors",
     "tensors_of",
     "unpickle",
@@ -352,5 +353,52 @@ def load_tensors(path: str | PathLike[str]) -> tuple[dict[str, Tensor], dict[str
             f"{path} is a safetensors file without xearth metadata (found "
             f"{sorted(metadata) or 'none'}); official weights are read by from_official"
         )
-    decoded: dict[str, Any] = json.loads(metadata[METADATA_KEY])
+    try:
+        decoded = json.loads(metadata[METADATA_KEY])
+    except json.JSONDecodeError as error:
+        raise CheckpointError(f"the metadata of {path} are not JSON ({error})") from error
+    if not isinstance(decoded, dict):
+        raise CheckpointError(
+            f"the metadata of {path} are {decoded!r:.40}, expected names and values"
+        )
     return tensors, decoded
+
+
+def require_weights(
+    build: Callable[[], Mapping[str, Tensor]],
+    found: Mapping[str, Tensor],
+    what: str = "the weights",
+) -> None:
+    """Refuse weights that do not fit, before anything is computed.
+
+    Parameters
+    ----------
+    build : callable
+        Returns weights as they should be; called without memory for their values.
+    found : mapping of str to Tensor
+    what : str
+        Begin of the message.
+
+    Raises
+    ------
+    CheckpointError
+        Some are missing, too many, or of another shape; the first is named.
+
+    Examples
+    --------
+    >>> require_weights(lambda: nn.Linear(2, 1).state_dict(), nn.Linear(2, 1).state_dict())
+    >>> require_weights(lambda: nn.Linear(2, 1).state_dict(), {})
+    Traceback (most recent call last):
+    xearth.errors.CheckpointError: the weights do not fit the configuration; 2 of 2 differ, ...
+    """
+    with torch.device("meta"):
+        wanted = {name: tuple(tensor.shape) for name, tensor in build().items()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in found.items()}
+    names = wanted.keys() | shapes.keys()
+    odd = sorted(name for name in names if wanted.get(name) != shapes.get(name))
+    if odd:
+        raise CheckpointError(
+            f"{what} do not fit the configuration; {len(odd)} of {len(names)} differ, first "
+            f"{odd[0]!r}: expected {wanted.get(odd[0])}, found {shapes.get(odd[0])}. Write "
+            "the file again with save(path)."
+        )

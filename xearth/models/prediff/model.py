@@ -18,12 +18,15 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ...errors import ConfigError, MissingDataError
+from ...errors import CheckpointError, ConfigError, MissingDataError
+from ..checkpoints import load_tensors, require_weights, save_tensors
 from .config import PreDiffConfig
 from .guidance import AlignmentGuidance, Guidance, guided
 from .noise import MemberNoise
@@ -35,6 +38,8 @@ from .trunk import check_field
 
 __all__ = ["PreDiff"]
 
+KIND = "PreDiff"
+FORMAT = 1
 # Memory that a step may take, and how many copies of the finest features of a member it holds:
 # measured at the published size, 0.05 GB a member, where the features take 3.4 MB.
 BUDGET = 2 * 2**30
@@ -135,6 +140,57 @@ class PreDiff(nn.Module):
         model.alignment = None
         if alignment is not None and aligned is not None:
             model.alignment = load_alignment(alignment, aligned)
+        return model.eval()
+
+    def save(self, path: str | PathLike[str]) -> Path:
+        """Write configuration and weights to one safetensors file, whole or not at all.
+
+        Raises
+        ------
+        CheckpointError
+            If the folder does not exist.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from .config import AutoencoderConfig
+        >>> small = AutoencoderConfig(latent_channels=2, widths=(8,), layers=1, groups=4)
+        >>> config = PreDiffConfig.for_shape((3, 8, 8, 1), (2, 8, 8, 1), autoencoder=small,
+        ...                                  denoiser={"base_units": 8, "depth": (1,)})
+        >>> path = PreDiff(config).save(Path(tempfile.mkdtemp()) / "model.safetensors")
+        >>> PreDiff.load(path).config == config
+        True
+        """
+        facts = {"format": FORMAT, "kind": KIND, "config": self.config.to_dict()}
+        return save_tensors(path, self.state_dict(), facts)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> PreDiff:
+        """Return the model that :meth:`save` wrote, in evaluation mode; no code of a file is run.
+
+        Raises
+        ------
+        CheckpointError
+            If there is no such file, or it is damaged, of something else, or its weights do not
+            fit its configuration.
+        """
+        tensors, facts = load_tensors(path)
+        if facts.get("kind") != KIND or facts.get("format") != FORMAT:
+            raise CheckpointError(
+                f"{path}: expected a {KIND} of format {FORMAT} as PreDiff.save writes it, found "
+                f"{facts.get('kind')!r} of format {facts.get('format')!r}. Forecasters are read by "
+                "xearth.load, official checkpoints by PreDiff.from_official."
+            )
+        try:
+            config = PreDiffConfig.from_dict(facts["config"])
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise CheckpointError(
+                f"{path}: its configuration is damaged or of another version ({error!s:.200}). "
+                "Write it again with PreDiff.save(path)."
+            ) from error
+        require_weights(lambda: config.build().state_dict(), tensors, f"{path}: the weights")
+        model = config.build()
+        model.load_state_dict(tensors)
         return model.eval()
 
     def encode(self, x: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import pickle
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from xearth.errors import (
     CheckpointError,
@@ -15,7 +16,13 @@ from xearth.errors import (
     MissingDataError,
     SamplingError,
 )
-from xearth.models.checkpoints import official_name, official_state, our_name
+from xearth.models.checkpoints import (
+    load_tensors,
+    official_name,
+    official_state,
+    our_name,
+    save_tensors,
+)
 from xearth.models.config_parts import GlobalVectors
 from xearth.models.prediff.config import (
     AlignmentConfig,
@@ -389,6 +396,53 @@ def test_weights_that_do_not_fit_are_refused_by_name(states):
 
 class Foreign:
     """An object no weights file should hold."""
+
+
+def test_own_file_gives_the_same_model(model, context, tmp_path):
+    path = model.save(tmp_path / "prediff.safetensors")
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    again = PreDiff.load(path)
+    assert again.config == model.config
+    assert not again.training
+    found, expected = (m.sample(context, members=2, steps=2) for m in (again, model))
+    assert torch.equal(found, expected)
+
+
+def test_own_files_that_are_damaged_or_foreign_are_refused(model, tmp_path, monkeypatch):
+    path = model.save(tmp_path / "prediff.safetensors")
+    whole = path.read_bytes()
+    monkeypatch.setattr("safetensors.torch.save_file", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        model.save(path)
+    assert path.read_bytes() == whole  # and what was half written is gone
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    monkeypatch.undo()
+    with pytest.raises(CheckpointError, match="no folder"):
+        model.save(tmp_path / "nowhere" / "prediff.safetensors")
+    with pytest.raises(CheckpointError, match="there is no file"):
+        PreDiff.load(tmp_path / "other.safetensors")
+    tensors, facts = load_tensors(path)
+    path.write_bytes(whole[:-100])
+    with pytest.raises(CheckpointError, match="truncated"):
+        PreDiff.load(path)
+    first = next(iter(tensors))
+    for kept, told, message in (
+        (
+            tensors,
+            facts | {"kind": "NowcastForecaster"},
+            r"found 'NowcastForecaster'.*xearth\.load",
+        ),
+        (tensors, facts | {"format": 99}, "of format 99"),
+        (tensors, {k: v for k, v in facts.items() if k != "config"}, "configuration is damaged"),
+        (tensors, facts | {"config": {"denoiser": {"depth": "x"}}}, "configuration is damaged"),
+        (tensors | {first: tensors[first][..., :1]}, facts, "weights do not fit"),
+        ({k: v for k, v in tensors.items() if k != first}, facts, first),
+    ):
+        with pytest.raises(CheckpointError, match=message):
+            PreDiff.load(save_tensors(path, kept, told))
+    save_file({"w": torch.ones(1)}, path, metadata={"xearth": "{half"})
+    with pytest.raises(CheckpointError, match="not JSON"):
+        PreDiff.load(path)
 
 
 def test_files_that_are_no_weights_are_refused(states, tmp_path):
