@@ -57,7 +57,10 @@ class VideoFeatures:
     Parameters
     ----------
     network : Module or path
-        (N, 3, T, 224, 224) -> (N, d): a module, or a TorchScript file of one.
+        (N, 3, T, 224, 224) -> (N, d): a module, or a TorchScript file of one. Such a file holds
+        the program of the network, which runs when features are made: take it only from where you
+        would take code. It is not unpickled by Python, so reading it runs nothing. Weights as the
+        rest of this package reads them hold no program at all.
 
     Raises
     ------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,23 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..errors import TrainingError
 from ..models.heads import Head, Prediction
+from .ema import warmed_average
 from .examples import EpochBatches, Examples, TrainingBatch
 from .losses import MSE, Loss
 from .options import TrainOptions
 from .strategies import SampledLoss
 
 __all__ = ["Fitting", "Keeper"]
+
+
+def _constant(network: nn.Module, decay: float) -> AveragedModel:
+    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay))
+
+
+_AVERAGES: Mapping[str, Callable[[nn.Module, float], AveragedModel]] = {
+    "constant": _constant,
+    "warmed": warmed_average,
+}
 
 
 class _Batches(Dataset[TrainingBatch]):
@@ -66,9 +77,7 @@ class Fitting(lightning.LightningModule):
         self.automatic_optimization = False
         self.network = network
         self.average = (
-            None
-            if options.ema is None
-            else AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(options.ema))
+            None if options.ema is None else _AVERAGES[options.averaging](network, options.ema)
         )
         self.examples, self.validation = examples, validation
         self.head, self.loss, self.options = head, loss, options

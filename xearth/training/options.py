@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, Literal
 
 from ..errors import ConfigError
 from .optim import Schedule
@@ -13,6 +13,7 @@ __all__ = ["TrainOptions"]
 
 # fp16 needs a gradient scaler between backward and clipping, which exact accumulation cannot see
 PRECISIONS = ("32-true", "bf16-mixed", "bf16-true", "64-true")
+AVERAGINGS = ("constant", "warmed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,10 @@ class TrainOptions:
     ema : float or None
         Decay per step of an exponential moving average of the weights; the average is what is
         validated and returned.
+    averaging : {"constant", "warmed"}
+        Whether that decay holds from the first step, or rises to it with the number of steps, so
+        that a short run does not carry its start along
+        (:func:`~xearth.training.ema.warmed_average`: the average of the published PreDiff).
     patience : int or None
         Stop after so many epochs without a better validation loss.
     progress : bool
@@ -59,6 +64,7 @@ class TrainOptions:
     seed: int = 0
     schedule: Schedule = field(default_factory=Schedule)
     ema: float | None = None
+    averaging: Literal["constant", "warmed"] = "constant"
     patience: int | None = None
     progress: bool = True
     precision: str = "32-true"
@@ -77,6 +83,10 @@ class TrainOptions:
             raise ConfigError(f"TrainOptions(seed={self.seed}): expected a whole number >= 0")
         if self.ema is not None and not 0 < self.ema < 1:
             raise ConfigError(f"TrainOptions(ema={self.ema}): expected a decay between 0 and 1")
+        if self.averaging not in AVERAGINGS:
+            raise ConfigError(
+                f"TrainOptions(averaging={self.averaging!r}): expected one of {AVERAGINGS}"
+            )
         if self.precision not in PRECISIONS:
             raise ConfigError(
                 f"TrainOptions(precision={self.precision!r}): expected one of {PRECISIONS}"

@@ -87,6 +87,7 @@ def test_impossible_schedule(values):
         ({"patience": 0}, "patience=0"),
         ({"seed": -1}, "seed=-1"),
         ({"ema": 1.0}, "ema=1.0"),
+        ({"averaging": "cosine"}, "'constant', 'warmed'"),
         ({"precision": "16-mixed"}, "bf16-mixed"),
     ],
 )

@@ -272,6 +272,22 @@ def test_averaged_weights():
         torch.testing.assert_close(value, 0.75 * first[name] + 0.25 * last[name])
 
 
+def test_averaged_weights_that_forget_the_start():
+    """Decays of 2/11 and 3/12 in the first two steps, the start included; then the constant one."""
+    steady = Schedule(lr=0.1, warmup=0.0, min_ratio=1.0)
+    how = options(epochs=1, batch_size=20, schedule=steady)
+    start, first = build().state_dict(), fit(how=how).state
+    network = build()
+    again = options(
+        epochs=2, batch_size=20, schedule=steady, ema=0.9999, averaging="warmed", patience=None
+    )
+    averaged = fit(network, how=again).state
+    for name, value in averaged.items():
+        expected = 2 / 11 * start[name] + 9 / 11 * first[name]
+        expected = 3 / 12 * expected + 9 / 12 * network.state_dict()[name]
+        torch.testing.assert_close(value, expected)
+
+
 def test_gradients_are_clipped(monkeypatch):
     plain, norms = torch.optim.AdamW.step, []
 

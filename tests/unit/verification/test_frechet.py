@@ -82,3 +82,41 @@ def test_networks_see_videos_as_published_and_come_from_files(tmp_path):
     path.write_bytes(b"no network")
     with pytest.raises(CheckpointError, match="TorchScript"):
         VideoFeatures(path)
+    torch.save({"weight": torch.ones(2)}, path)
+    with pytest.raises(CheckpointError, match="state_dict is not enough"):
+        VideoFeatures(path)
+
+
+def test_distance_of_videos_by_a_network_from_a_file(tmp_path):
+    """A network that was scripted, and the formula with moments by numpy and a matrix root."""
+    import torch
+
+    from xearth.models.video_features import VideoFeatures
+
+    pool = torch.nn.AvgPool3d((6, 112, 112))
+    network = torch.nn.Sequential(torch.nn.Conv3d(3, 2, 1), torch.nn.Tanh(), pool)
+    path = tmp_path / "features.pt"
+    torch.jit.trace(network.eval(), torch.zeros(1, 3, 12, 224, 224)).save(str(path))
+    rng = np.random.default_rng(4)
+    shifts = rng.normal(scale=0.2, size=(2, 24, 1, 2, 2, 1))
+    sets = rng.random((2, 24, 6, 4, 4, 1)) ** 2 * 0.6 + np.kron(shifts, np.ones((1, 1, 1, 2, 2, 1)))
+    sets = sets.clip(0, 1).astype(np.float32)
+    found = frechet_video_distance(sets[0, :, None], [sets[1]], features=VideoFeatures(path))
+
+    weight, bias = (p.detach().numpy().astype(np.float64) for p in network[0].parameters())
+    whole = np.repeat(np.repeat(sets, 2, axis=2)[..., 0], 1, axis=-1).reshape(-1, 1, 4, 4)
+    fine = torch.nn.functional.interpolate(
+        torch.from_numpy(whole), (224, 224), mode="bilinear", align_corners=False
+    )
+    gray = 2 * fine.double().numpy().reshape(2, 24, 12, 224, 224) - 1
+    tables = [[], []]
+    for k in range(2):
+        for video in gray[k]:
+            h = np.tanh(weight.sum(1).reshape(2, 1, 1, 1) * video + bias.reshape(2, 1, 1, 1))
+            tables[k].append(h.reshape(2, 2, 6, 2, 112, 2, 112).mean((2, 4, 6)).ravel())
+    a, b = np.array(tables)
+    shift = np.square(a.mean(0) - b.mean(0)).sum()
+    c1, c2 = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    expected = shift + np.trace(c1 + c2 - 2 * np.real(sqrtm(c1 @ c2)))
+    assert expected > 1e-3
+    assert found == pytest.approx(expected, rel=1e-4)
