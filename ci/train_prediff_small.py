@@ -31,7 +31,12 @@ from xearth.models.checkpoints import load_tensors, save_tensors
 from xearth.models.nowcast_cases import Case, case, coarsen
 from xearth.models.prediff.rain import RainDiffusionConfig
 from xearth.models.prediff.rain_cases import Example, Fill, example
-from xearth.training.rain_diffusion import RainDiffusionRecipe, fit_laws, fit_rain_diffusion
+from xearth.training.rain_diffusion import (
+    RainDiffusionRecipe,
+    drawn_scores,
+    fit_laws,
+    fit_rain_diffusion,
+)
 
 CONFIG = RainDiffusionConfig(base_units=32)
 #: Factor of the width of cells and of the step, and every how many starts.
@@ -116,6 +121,7 @@ def train(arguments: argparse.Namespace) -> PreDiffForecaster:
         "never_seen": ", ".join(out),
         "recipe": f"{recipe.steps} steps of {recipe.batch} squares, seed {recipe.seed}",
     }
+    scores = drawn_scores(trained, events, recipe)
     made = PreDiffForecaster(
         config=CONFIG,
         state=trained.weights(),
@@ -123,7 +129,8 @@ def train(arguments: argparse.Namespace) -> PreDiffForecaster:
         name="prediff-small",
         provenance=provenance,
     )
-    return equalized(made, [rain_rate(radar.open(path)).load() for path in names.values()])
+    seen = [rain_rate(radar.open(path)).load() for path in names.values()]
+    return equalized(made, seen, scores)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -16,8 +16,7 @@ import torch
 import xarray as xr
 
 from ..errors import TimeAxisError
-from ..models.prediff.equalizer import band_power
-from ..models.prediff.rain import RainDiffusion
+from ..models.prediff.equalizer import Equalizer, band_power
 from .prediff import PreDiffForecaster
 
 __all__ = ["equalized"]
@@ -25,14 +24,14 @@ __all__ = ["equalized"]
 logger = logging.getLogger(__name__)
 
 DRIEST = 0.1  # mm/h, the least that decibels are taken of
-BLOCKS, DRAWS = 16, 48  # rows and columns of blocks, and number, of fields that tell the variance
 
 
 def equalized(
     forecaster: PreDiffForecaster,
     events: Sequence[xr.DataArray],
+    scores: torch.Tensor,
     *,
-    starts: int = 4,
+    starts: int = 3,
     members: int = 2,
     rounds: int = 3,
 ) -> PreDiffForecaster:
@@ -47,6 +46,8 @@ def equalized(
     forecaster : PreDiffForecaster
     events : sequence of DataArray (time, y, x)
         Rain rates in mm/h, of events that trained it.
+    scores : Tensor (N, L, H, W)
+        Scores it draws with gains of 1, where rain is likely.
     starts : int
         Of each event, evenly spread.
     members, rounds : int
@@ -56,16 +57,16 @@ def equalized(
     TimeAxisError
         An event is too short.
     """
-    model = forecaster.config.build(BLOCKS, BLOCKS)
-    model.load(dict(forecaster.state))
+    equalizer = Equalizer(forecaster.horizon)
     for turn in range(rounds):
         lacks = np.mean([_lacking(forecaster, e, starts, members, turn) for e in events], axis=0)
         logger.info("round %d: dB at the last lead %s", turn, (4.34 * lacks[-1]).round(1))
         lead = np.arange(len(lacks))
         line = np.stack([np.polyval(np.polyfit(lead, band, 1), lead) for band in lacks.T], 1)
-        model.equalizer.change(torch.from_numpy(0.5 * line).exp())
-        model.equalizer.normalize(_drawn(model))
-        forecaster = dataclasses.replace(forecaster, state=model.weights())
+        equalizer.change(torch.from_numpy(0.5 * line).exp())
+        equalizer.normalize(scores)
+        state = {**forecaster.state, "equalizer.gain": equalizer.gain.clone()}
+        forecaster = dataclasses.replace(forecaster, state=state)
     return forecaster
 
 
@@ -97,13 +98,3 @@ def _decibels(rate: np.ndarray, seen: np.ndarray) -> np.ndarray:
     """Return decibels of rain rates (..., H, W), the least where there are none."""
     found = np.where(seen, np.maximum(np.nan_to_num(rate), DRIEST), DRIEST)
     return np.asarray(10 * np.log10(found), dtype=np.float32)
-
-
-def _drawn(model: RainDiffusion) -> torch.Tensor:
-    """Return scores of the Gaussian law before the equalizer."""
-    C, every = model.config.channels, model.config.block**2
-    shape = (DRAWS, model.config.leads, BLOCKS, BLOCKS)
-    generator = torch.Generator().manual_seed(0)
-    x, fine = (torch.randn((*shape, n), generator=generator) for n in (C, every - C))
-    scaled = torch.cat([model.law.draw(x), model.rest.draw(fine)], -1) * model.scale[:, None, None]
-    return model.blocks.decode(scaled)

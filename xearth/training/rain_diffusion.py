@@ -28,7 +28,7 @@ from ..models.prediff.rain import RainDiffusion
 from ..models.prediff.rain_cases import Example, crop, turned
 from .ema import warmed_average
 
-__all__ = ["RainDiffusionRecipe", "fit_laws", "fit_rain_diffusion"]
+__all__ = ["RainDiffusionRecipe", "drawn_scores", "fit_laws", "fit_rain_diffusion"]
 
 SQUARES = 160  # that the Gaussian law is estimated from, where rain is likely
 EVERY = 50  # steps between reports and checkpoints
@@ -103,6 +103,28 @@ def fit_laws(model: RainDiffusion, events: Events, recipe: RainDiffusionRecipe) 
     x = torch.stack([one.x for one in some]) / model.scale[:, None, None]
     model.law.fit(x[..., :C])
     model.rest.fit(x[..., C:])
+
+
+@torch.no_grad()
+def drawn_scores(
+    model: RainDiffusion, events: Events, recipe: RainDiffusionRecipe, count: int = 24
+) -> Tensor:
+    """Return a member (count, T, H, W) for each of some squares where rain is likely.
+
+    Parameters
+    ----------
+    model : RainDiffusion
+        Trained, for a grid of the recipe's squares.
+    events : sequence of sequences of Example
+    recipe : RainDiffusionRecipe
+    count : int
+    """
+    frames, found = len(model.config.frames), []
+    for k, one in enumerate(_wettest(model, events, recipe, count, seed=recipe.seed + 1)):
+        parts = one.context[:frames] / model.read[0], one.context[frames:] / model.read[1]
+        members = [2 * k, 2 * k + 1]  # one alone would take a slower way
+        found.append(model.sample(torch.cat(parts)[None].float(), members=members)[:1])
+    return torch.cat(found)
 
 
 def _wettest(

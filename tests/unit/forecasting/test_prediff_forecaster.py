@@ -198,7 +198,8 @@ def test_equalized_members_come_nearer_to_the_spectrum_of_what_was_observed(
 ) -> None:
     """With the measure of another library: power of rows of decibels, by scipy."""
     event = rain.isel(time=slice(0, 16))
-    made = equalized(model, [event], starts=2, members=2, rounds=2)
+    scores = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    made = equalized(model, [event], scores, starts=2, members=2, rounds=2)
     init = event.time.values[8]
 
     def off(forecaster: PreDiffForecaster) -> float:
@@ -215,4 +216,4 @@ def test_events_too_short_to_compare_with_are_refused(
     model: PreDiffForecaster, rain: xr.DataArray
 ) -> None:
     with pytest.raises(TimeAxisError, match="has 5 times"):
-        equalized(model, [rain.isel(time=slice(0, 5))])
+        equalized(model, [rain.isel(time=slice(0, 5))], torch.ones(1, 3, 8, 8))

@@ -21,6 +21,7 @@ from xearth.models.prediff.stationary import StationaryLaw
 from xearth.models.rain_scores import rain_of, scores, wet_probit
 from xearth.training.rain_diffusion import (
     RainDiffusionRecipe,
+    drawn_scores,
     fit_laws,
     fit_rain_diffusion,
     loss_of,
@@ -315,6 +316,9 @@ def test_laws_are_fitted_and_training_lowers_the_loss() -> None:
     trained = fit_rain_diffusion(model, events, recipe)
     after = float(loss_of(trained, held, t, normal(6, 3, 4, 4, 6, seed=9)).detach())
     assert after < before
+    drawn = drawn_scores(trained, events, recipe, count=4)
+    assert drawn.shape == (4, 3, 16, 16)
+    assert 0.2 < float(drawn.square().mean()) < 3
 
 
 def test_training_continues_from_its_checkpoint(tmp_path) -> None:
