@@ -20,9 +20,12 @@ from ..data.grid import Grid
 from ..data.normalize import Normalizer
 from ..data.windows import Window
 from ..errors import CheckpointError, XearthError
+from .enso_diffusion import KIND as ENSO
+from .enso_diffusion import EnsoDiffusionForecaster
 from .firstguess import FittedGuess
 from .forecaster import NetworkForecaster
 from .indices import Indices
+from .kept import FORMAT, arguments_of, facts_of
 from .multi import KIND as MULTI
 from .multi import MultiForecaster
 from .nowcast import KIND as NOWCAST
@@ -36,10 +39,9 @@ if TYPE_CHECKING:
 
     from ..reference.protocol import Forecaster
 
-__all__ = ["forecaster_of", "load", "save", "shipped"]
+__all__ = ["forecaster_of", "load", "packed", "save", "shipped", "unpacked"]
 
 ARTIFACTS = Path(__file__).parents[1] / "artifacts"
-FORMAT = 1
 KIND = "NetworkForecaster"
 
 
@@ -70,9 +72,16 @@ def save(forecaster: NetworkForecaster, path: str | Path, *, dtype: str | None =
     CheckpointError
         If the folder does not exist.
     """
-    import torch
-
     from ..models.checkpoints import save_tensors
+
+    return save_tensors(path, *packed(forecaster, dtype=dtype))
+
+
+def packed(
+    forecaster: NetworkForecaster, *, dtype: str | None = None
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Return the tensors and the facts of a file; the inverse of :func:`unpacked`."""
+    import torch
 
     tensors: dict[str, torch.Tensor] = {}
     for k, state in enumerate(forecaster.states):
@@ -86,10 +95,7 @@ def save(forecaster: NetworkForecaster, path: str | Path, *, dtype: str | None =
         for name, array in guess.arrays().items():
             tensors[f"guess.{name}"] = torch.from_numpy(array.astype(np.float32))
     window, step, indices = forecaster.window, forecaster.step, forecaster.indices
-    facts = {
-        "format": FORMAT,
-        "kind": KIND,
-        "name": forecaster.name,
+    facts = facts_of(forecaster, KIND) | {
         "model": type(forecaster.config).__name__,
         "config": forecaster.config.to_dict(),
         "head": forecaster.head.to_dict(),
@@ -104,13 +110,17 @@ def save(forecaster: NetworkForecaster, path: str | Path, *, dtype: str | None =
         "place": forecaster.place.to_dict(),
         "width": forecaster.width,
         "guess": None if guess is None else guess.facts(),
-        "provenance": dict(forecaster.provenance),
-        "metrics": dict(forecaster.metrics),
     }
-    return save_tensors(path, tensors, facts)
+    return tensors, facts
 
 
-Loaded = NetworkForecaster | MultiForecaster | NowcastForecaster | PreDiffForecaster
+Loaded = (
+    NetworkForecaster
+    | MultiForecaster
+    | NowcastForecaster
+    | PreDiffForecaster
+    | EnsoDiffusionForecaster
+)
 
 
 def load(path_or_name: str | Path) -> Loaded:
@@ -123,8 +133,9 @@ def load(path_or_name: str | Path) -> Loaded:
 
     Returns
     -------
-    NetworkForecaster, MultiForecaster, NowcastForecaster or PreDiffForecaster
-        Whichever wrote the file.
+    forecaster
+        A NetworkForecaster, MultiForecaster, NowcastForecaster, PreDiffForecaster or
+        EnsoDiffusionForecaster, whichever wrote the file.
 
     Raises
     ------
@@ -185,7 +196,7 @@ def forecaster_of(model: Forecaster | str | Path) -> Forecaster:
     return load(model) if isinstance(model, str | Path) else model
 
 
-def _assemble(tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> NetworkForecaster:
+def unpacked(tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> NetworkForecaster:
     """Return the forecaster of a file's content."""
     from ..models.heads import head_from_dict
 
@@ -215,17 +226,16 @@ def _assemble(tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> 
         season=facts["season"],
         place=place_from_dict(facts.get("place")),
         width=facts["width"],
-        name=facts["name"],
-        provenance=facts["provenance"],
-        metrics=facts["metrics"],
+        **arguments_of(facts),
     )
 
 
 _READERS: Mapping[str, Callable[..., Loaded]] = {
-    KIND: _assemble,
+    KIND: unpacked,
     MULTI: MultiForecaster.restore,
     NOWCAST: NowcastForecaster.restore,
     PREDIFF: PreDiffForecaster.restore,
+    ENSO: EnsoDiffusionForecaster.restore,
 }
 
 
@@ -240,18 +250,11 @@ def _config(model: str, values: Mapping[str, Any]) -> Any:
 
 def _check_weights(forecaster: NetworkForecaster, path: Path) -> None:
     """Refuse weights that do not fit, before anything is computed."""
-    import torch
+    from ..models.checkpoints import require_weights
 
-    with torch.device("meta"):
-        wanted = {n: tuple(t.shape) for n, t in forecaster.config.build().state_dict().items()}
     for k, state in enumerate(forecaster.states):
-        found = {name: tuple(tensor.shape) for name, tensor in state.items()}
-        odd = sorted(
-            name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name)
+        require_weights(
+            lambda: forecaster.config.build().state_dict(),
+            state,
+            f"{path}: the weights of network {k}",
         )
-        if odd:
-            raise CheckpointError(
-                f"{path}: the weights of network {k} do not fit its configuration; {len(odd)} of "
-                f"{len(wanted)} differ, first {odd[0]!r}: expected {wanted.get(odd[0])}, found "
-                f"{found.get(odd[0])}. Write it again with forecaster.save(path)."
-            )

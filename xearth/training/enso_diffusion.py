@@ -101,13 +101,13 @@ class Errors(NamedTuple):
         0 where there is never a value.
     month : Tensor of int (N,)
         Of the start, 0 is January.
-    count : Tensor (N,)
+    weight : Tensor (N,)
         How much each counts.
     """
 
     field: Tensor
     month: Tensor
-    count: Tensor
+    weight: Tensor
 
     def rows(self, kept: Tensor) -> Errors:
         """Return some of them."""
@@ -163,7 +163,7 @@ def fit_law(
         raise ConfigError(
             f"{K} coordinates need at least as many errors; found {len(errors.field)}"
         )
-    count = errors.count / errors.count.mean()
+    count = errors.weight / errors.weight.mean()
     weight = area.double().sqrt()
     size = _sizes(errors, index.double(), recipe, S)
     scaled = errors.field / size[errors.month][..., None] * weight
@@ -204,7 +204,7 @@ def _sizes(errors: Errors, index: Tensor, recipe: EnsoDiffusionRecipe, seasons: 
     squares = (errors.field @ (index / index.sum())).square()
     found = []
     for m in range(seasons):
-        w = errors.count * (near(errors.month, m, 1, seasons) > 0)
+        w = errors.weight * (near(errors.month, m, 1, seasons) > 0)
         found.append(((w[:, None] * squares).sum(0) / w.sum()).sqrt())
     sizes = torch.stack(found)
     return sizes / sizes.square().mean(0).sqrt()
@@ -295,7 +295,7 @@ def fit_network(
     x0 : Tensor (N, K)
         White coordinates.
     errors : Errors
-        Whose month and count are read.
+        Whose month and weight are read.
     recipe : EnsoDiffusionRecipe
     checkpoint : Path, optional
         File that is written now and then, and continued from if it is there.
@@ -311,7 +311,7 @@ def fit_network(
     with torch.random.fork_rng(devices=[]):
         while step < recipe.steps:
             torch.manual_seed(recipe.seed * 1_000_003 + step)
-            rows = torch.multinomial(errors.count, recipe.batch, replacement=True)
+            rows = torch.multinomial(errors.weight, recipe.batch, replacement=True)
             t, noise = torch.rand(recipe.batch), torch.randn(recipe.batch, white.shape[1])
             added, left = _open(model, white[rows], errors.month[rows], t, noise)
             loss = (added - left).square().mean()
