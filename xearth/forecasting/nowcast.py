@@ -158,16 +158,19 @@ class NowcastForecaster:
         Parameters
         ----------
         history : DataArray (time, y, x)
-            Rain rates, or reflectivities that state their Z-R relation (``zr_a``, ``zr_b``), at an
-            even step of 2 to 20 minutes, on a grid of even spacing.
+            Rain rates, reflectivities that state their Z-R relation (``zr_a``, ``zr_b``), or
+            amounts in each frame, at an even step of 2 to 20 minutes, on a grid of even spacing.
         init, members, seed
             As there. Without members the forecast is the mean of the distributions. Member k of a
-            seed is the same for any number of members.
+            seed is the same for any number of members. Members 2k and 2k + 1 have opposite noise,
+            so they are not independent: estimators for members that are, "fair" ones above all,
+            are biased.
 
         Returns
         -------
         DataArray (init, lead[, member], y, x)
-            In the units and on the grid of the history; missing where the last frame is.
+            In the units and on the grid of the history, of amounts in mm h-1; missing where the
+            last frame is.
 
         Raises
         ------
@@ -180,7 +183,7 @@ class NowcastForecaster:
         MissingDataError
             A frame has no value at all, or infinite ones.
         UnitsError
-            Neither a rain rate nor a reflectivity of a known relation.
+            Neither rain nor a reflectivity of a known relation.
         ConfigError
             ``members`` is no whole number of at least 1.
         """

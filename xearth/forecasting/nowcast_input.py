@@ -122,6 +122,7 @@ def read_frames(history: xr.DataArray, init: Any, *, depth: int, name: str) -> F
     Parameters
     ----------
     history : DataArray (time, y, x)
+        Amounts of rain in each frame become rates.
     init : str, datetime, slice or sequence, optional
     depth : int
         Frames that are looked back on.
@@ -140,6 +141,8 @@ def read_frames(history: xr.DataArray, init: Any, *, depth: int, name: str) -> F
             f"{name} takes frames (time, y, x); {source.name!r} has the dims {source.dims}. Select "
             f"one of {list(axes.other_dims(source))}, for example with isel."
         )
+    if kind_of(source) == "amount":
+        source = rain_rate(source)  # which takes the time between frames
     _rates(source.isel({axes.time: slice(0, 0)}))
     grid = Grid.from_array(source, axes)
     if min(grid.shape) < SMALLEST:

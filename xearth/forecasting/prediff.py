@@ -186,8 +186,8 @@ class PreDiffForecaster:
         Parameters
         ----------
         history : DataArray (time, y, x)
-            Rain rates, or reflectivities that state their Z-R relation (``zr_a``, ``zr_b``), at an
-            even step of 2 to 20 minutes, on a grid of even spacing.
+            Rain rates, reflectivities that state their Z-R relation (``zr_a``, ``zr_b``), or
+            amounts in each frame, at an even step of 2 to 20 minutes, on a grid of even spacing.
         init, members, seed
             As there. Without members the forecast is the mean of the cells' distributions. Member
             k of a seed is the same for any number of members.
@@ -201,7 +201,8 @@ class PreDiffForecaster:
         Returns
         -------
         DataArray (init, lead[, member], y, x)
-            In the units and on the grid of the history; missing where the last frame is.
+            In the units and on the grid of the history, of amounts in mm h-1; missing where the
+            last frame is.
 
         Raises
         ------

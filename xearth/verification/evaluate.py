@@ -20,7 +20,7 @@ import xarray as xr
 from dask.core import flatten
 
 from ..errors import AxisError, ConfigError, GridMismatchError
-from .block import Array, Block
+from .block import Array
 from .one_pass.observe import ByArea, Cut, Rows, Work, add_cases, observe
 from .pairs import (
     Dims,
@@ -234,14 +234,7 @@ def _observed(
     work: Work, members: list[Array], fields: list[Array], weights: Array
 ) -> Mapping[str, Parts]:
     """Return the states (n, 1, 1, own...) of members (n, 1, m, S, 1) and fields (n, S, 1)."""
-    n, cells, _ = fields[0].shape
-    if not n * cells:
-        empty = Block(
-            np.concatenate(members, axis=2)[:, 0, :, :, 0].swapaxes(0, 1), fields[0][..., 0]
-        )
-        states = {s.name: s.observe(empty, weights[..., 0]) for s in work.cases[""]}
-        return {k: {p: v[:, None] for p, v in parts.items()} for k, parts in states.items()}
-    rows = np.arange(n)[:, None]
+    rows = np.arange(len(fields[0]))[:, None]
     truth, *base = [_Aligned([field], rows) for field in fields]
     climatology = base[0] if base else None
     return observe(work, members, (truth, climatology), {"": weights}, rows * 0).cases[""]

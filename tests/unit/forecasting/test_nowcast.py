@@ -127,6 +127,17 @@ def test_units_are_those_of_the_history(model):
     same(other * 3.6e6, one, rtol=1e-3, atol=1e-3)
 
 
+def test_amounts_of_each_frame_are_forecast_as_rates(model):
+    one = model.forecast(rain(), members=2)
+    amounts = rain(units="mm", factor=5 / 60)
+    amounts.attrs |= {"standard_name": "thickness_of_rainfall_amount", "long_name": "rain"}
+    other = model.forecast(amounts, members=2)
+    assert other.attrs["units"] == "mm h-1"
+    same(other, one, rtol=1e-3, atol=1e-3)
+    start = amounts.time.values[4]  # a single frame has no step
+    same(model.forecast(amounts, init=start), model.forecast(rain(), init=start), atol=1e-3)
+
+
 def test_reflectivity_comes_back_as_reflectivity(model):
     marshall = {"units": "dBZ", "standard_name": "equivalent_reflectivity_factor",
                 "zr_a": 200.0, "zr_b": 1.6, "no_echo": -32.0}  # fmt: skip

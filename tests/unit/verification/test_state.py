@@ -10,6 +10,7 @@ import xarray as xr
 
 from xearth.errors import ConfigError, ProtocolError
 from xearth.testing.assertions import raise_if_dask_computes
+from xearth.verification.one_pass.observe import Rows, Work, add_cases, observe
 from xearth.verification.one_pass.results import finish
 from xearth.verification.one_pass.state import State
 from xearth.verification.one_pass.verify import accumulate, verify
@@ -202,3 +203,28 @@ def test_results_of_one_protocol_combine(pair) -> None:
     assert finished.attrs["protocol_knobs"].startswith("by = lead, season")
     joined = verify(f, o, reference=(f * 0.5).assign_attrs(f.attrs), confidence=0.9)
     assert joined.attrs["protocol"] == "xearth.verify"
+
+
+@pytest.mark.parametrize("shape", [(0, 2, 3, 4), (2, 0, 3, 4), (2, 3, 0, 4), (2, 3, 2, 0)])
+def test_states_of_nothing_add_nothing(shape):
+    """Blocks without cases have no rows; those without cells change no state that they join."""
+    of_cases = (*SCORES["rmse"].statistics, *SCORES["crps_fair"].statistics)
+    work = Work({"": of_cases}, SCORES["correlation"].statistics)
+
+    def observed(N, L, Y, X):
+        rng, rows = np.random.default_rng(0), np.zeros((N, L), int)
+        fields = Rows([rng.random((1, Y, X))], rows), None
+        return observe(work, [rng.random((N, L, 3, Y, X))], fields, {"": np.ones((2, Y, X))}, rows)
+
+    nothing = observed(*shape)
+    for parts in nothing.cases[""].values():
+        assert all(values.shape == (*shape[:2], 2) for values in parts.values())
+        assert not any(values.any() for values in parts.values())
+    for states in nothing.cells.values():
+        assert all(v.shape == shape[2:] for parts in states.values() for v in parts.values())
+    if 0 in shape[2:]:
+        whole = observed(*shape[:2], 3, 4)
+        joined = add_cases(work, [whole, nothing])[""]
+        for name, parts in whole.cases[""].items():
+            for part, values in parts.items():
+                np.testing.assert_array_equal(joined[name][part], values)

@@ -107,15 +107,17 @@ def observe(
     ----------
     work : Work
     members : sequence of array (I, L, m, Y, X)
-        The members in one or more pieces.
+        The members in one or more pieces. Without cases or cells the states are those of nothing.
     fields : (Rows, Rows or None)
         Truth and climatology.
     weights : mapping of str to array (R, Y, X)
     groups : array (I, L)
         The group of each case, of the states of cells.
     """
+    inits, leads, _, ys, xs = members[0].shape
+    observed = _observe if inits * leads * ys * xs else _observe_nothing
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        return _observe(work, members, fields, weights, groups)
+        return observed(work, members, fields, weights, groups)
 
 
 def _observe(
@@ -156,6 +158,31 @@ def _observe(
                     *shape, *kept[area][s.name][0][part].shape[1:]
                 )
                 for part in s.parts
+            }
+            for s in statistics
+        }
+    return found
+
+
+def _observe_nothing(
+    work: Work,
+    members: Sequence[Array],
+    fields: tuple[Rows, Rows | None],
+    weights: Mapping[str, Array],
+    groups: npt.NDArray[np.int64],
+) -> Observed:
+    """Return the states of a block without cases or without cells, which cannot be cut."""
+    inits, leads, _, ys, xs = members[0].shape
+    piece = np.concatenate([_flat(part, None, k) for k, part in enumerate(members)])
+    truth = np.empty((inits * leads, ys * xs), fields[0].parts[0].dtype)
+    block = Block(piece, truth, truth if fields[1] is not None else None, _ROOM, work.engine)
+    found = Observed(cells=_by_group(block, groups.ravel(), work.cells, ((ys, xs), None)))
+    for area, statistics in work.cases.items():
+        inside = weights[area].reshape(len(weights[area]), -1)
+        found.cases[area] = {
+            s.name: {
+                part: values.reshape(inits, leads, *values.shape[1:])
+                for part, values in s.observe(block, inside).items()
             }
             for s in statistics
         }
@@ -207,7 +234,7 @@ def _block(
 def _flat(part: Array, cells: npt.NDArray[np.int64] | None, k: int) -> Array:
     """Return members (m, n, S) of a part (I, L, m, rows, X), some of its cells only."""
     inits, leads, count = part.shape[:3]
-    flat = part.reshape(inits * leads, count, -1)
+    flat = part.reshape(inits * leads, count, part.shape[3] * part.shape[4])
     if cells is not None:
         inside = _ROOM.take(f"inside {k}", (*flat.shape[:2], cells.size), flat.dtype)
         flat = np.take(flat, cells, axis=2, out=inside, mode="clip")
