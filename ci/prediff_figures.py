@@ -37,7 +37,7 @@ def figures(all_: All, work: Path, folder: Path) -> str:
         if method in found:
             with np.load(case.kept(method, work)) as kept:
                 fields[method] = kept["shown"].astype(np.float32)
-    _write(members(event, case.position, fields), folder / "prediff-small-members.png", dpi=110)
+    _write(members(event, case.position, fields), folder / "prediff-small-members.png", dpi=95)
     return (
         f"From {str(event.inits[case.start])[:16].replace('T', ' ')} ({name}, left out of "
         "training): what was seen and what came, and members of each method."

@@ -148,7 +148,8 @@ def run_whatif(
     headline("Files")
     rows.to_csv(paths["table"])
     strips(free, found, rain).savefig(paths["figure"], dpi=150)
-    spectra(free, [*found, *others], rain, _TITLES[drawn]).savefig(paths["spectrum"], dpi=150)
+    lines = found if drawn else [*found, *others]
+    spectra(free, lines, rain, _TITLES[drawn]).savefig(paths["spectrum"], dpi=150)
     for key, what in (
         ("figure", "what was seen, what came, and the futures"),
         ("spectrum", "power by wavelength"),
@@ -336,14 +337,14 @@ def spectra(free: xr.DataArray, found: Sequence[Future], rain: xr.DataArray, tit
     observed = observations_at(free.isel(member=0, drop=True), rain)
     cell = abs(float(rain["x"][1] - rain["x"][0])) / 1000
     figure, ax = pyplot().subplots(figsize=(6.4, 4.2), layout="constrained")
-    colors = pyplot().get_cmap("coolwarm")
+    colors = pyplot().get_cmap("plasma")
     lines: list[tuple[str, xr.DataArray, dict[str, Any]]] = [
         ("observed", observed, {"color": "0", "lw": 2}),
         ("members", free, {"color": COLORS[4], "lw": 4}),
     ]
     for one in found:
         if one.members is not None:
-            color = colors(0.5 + one.constraint.n / (2.2 * max(map(abs, LEVELS))))
+            color = colors(0.45 - one.constraint.n / 9)
             style = {"color": color, "lw": 1.3, "ls": ":" if one.how else "-"}
             lines.append((one.label, one.members, style))
     for label, field, style in lines:

@@ -3,11 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import xarray as xr
 
 import xearth
 from xearth.cli import commands, futures, whatif
 from xearth.cli.main import main
+from xearth.forecasting.prediff import PreDiffForecaster
+from xearth.models.prediff.rain import RainDiffusionConfig
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +100,30 @@ def test_the_demo_writes_its_files(monkeypatch, capsys, rain, tmp_path):
     assert "CRPS" in out
     assert {path.name for path in tmp_path.iterdir()} == set(whatif.FILES.values())
     assert len(pd.read_csv(tmp_path / whatif.FILES["table"])) == 7
+
+
+def test_a_diffusion_model_from_a_file_draws_its_futures(monkeypatch, capsys, rain, tmp_path):
+    torch.manual_seed(0)
+    config = RainDiffusionConfig(leads=12, told=(4, 12), block=4, channels=6, base_units=8)
+    new = {"config": config, "state": config.build().weights(), "steps": 3, "name": "new"}
+    file = PreDiffForecaster(base=xearth.load("nowcast-small"), **new).save(tmp_path / "new")
+    small = rain.isel(y=slice(16, 48), x=slice(16, 48))
+    monkeypatch.setattr(whatif.samples, "open", lambda _: small)
+    monkeypatch.setattr(whatif, "LEVELS", (-1.0, 1.0))
+    asked = ["--model", str(file), "--members", "2", "--output-dir", str(tmp_path)]
+    assert main(["demo", "whatif", *asked]) == 0
+    out = capsys.readouterr().out
+    assert "2 members of new from 2010-08-26 04:30, drawn towards each level" in out
+    assert "refused: an intensity -5" in out
+    rows = pd.read_csv(tmp_path / whatif.FILES["table"], index_col=0)
+    assert (rows.loc[["n = -1", "n = +1"], "off"] <= 0.05).all()
+    assert (rows.loc[["n = -1, exact", "n = +1, exact"], "off"] <= 1e-5).all()
+    # what is held exactly afterwards is what the model draws when it is asked for that
+    level = xearth.IntensityAnomaly(xearth.IntensityClimatology.of(small, frames=12), 1)
+    asked = {"init": "2010-08-26T04:30", "members": 2, "constraints": [level]}
+    drawn = [small.earthformer.forecast(str(file), impose=w, **asked) for w in ("guided", "exact")]
+    (held,) = futures.exact([futures.Future(level, drawn[0])])
+    np.testing.assert_allclose(held.members, drawn[1], atol=1e-5)
 
 
 def test_options_of_other_demos_are_refused(tmp_path, capsys):
