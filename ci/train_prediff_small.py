@@ -19,6 +19,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import xarray as xr
+from numpy.lib.stride_tricks import sliding_window_view
 
 from xearth.data.sources import radar
 from xearth.fields.rain import rain_rate
@@ -43,6 +45,7 @@ CONFIG = RainDiffusionConfig(base_units=32)
 VARIANTS = ((1, 1, 2), (2, 1, 6))
 FACTORS = 0.3  # standard deviation of the logarithm of the factors of rain, of every second start
 FEWEST, DEPTH, SEEN = 3, 6, 4  # frames: at least, at most, and fewest leads that were observed
+SQUARE = 192  # rows and columns of cells of an event that tell the spectrum of rain
 RECIPE = RainDiffusionRecipe(steps=1100, rate=2e-3, average=0.98)
 
 
@@ -121,7 +124,7 @@ def train(arguments: argparse.Namespace) -> PreDiffForecaster:
         "never_seen": ", ".join(out),
         "recipe": f"{recipe.steps} steps of {recipe.batch} squares, seed {recipe.seed}",
     }
-    scores = drawn_scores(trained, events, recipe)
+    scores = drawn_scores(trained, events, recipe, count=16)
     made = PreDiffForecaster(
         config=CONFIG,
         state=trained.weights(),
@@ -129,8 +132,17 @@ def train(arguments: argparse.Namespace) -> PreDiffForecaster:
         name="prediff-small",
         provenance=provenance,
     )
-    seen = [rain_rate(radar.open(path)).load() for path in names.values()]
-    return equalized(made, seen, scores)
+    return equalized(made, [wettest(path) for path in names.values()], scores)
+
+
+def wettest(path: Path) -> xr.DataArray:
+    """Return the square of an event with most rain."""
+    rain = rain_rate(radar.open(path)).load()
+    mean = np.nan_to_num(rain.mean(rain.dims[0]).values)
+    size = min(SQUARE, *mean.shape)
+    sums = sliding_window_view(mean, (size, size)).sum((-2, -1), dtype=np.float64)
+    row, column = np.unravel_index(int(sums.argmax()), sums.shape)
+    return rain[:, row : row + size, column : column + size]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
