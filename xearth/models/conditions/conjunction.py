@@ -37,9 +37,11 @@ import torch
 from torch import Tensor
 
 from ...errors import ConstraintError
+from .carried import carried, restored
 from .linear import Linear, nearest
 from .protocol import Condition, Curved, relative
 from .ranges import Range, _clamp, box, nearest_in_box
+from .sides import sided
 
 __all__ = ["All"]
 
@@ -232,7 +234,9 @@ def _agree(sets: tuple[_Set, ...], y: Tensor) -> tuple[Tensor, Tensor]:
         x, well = y, torch.zeros(len(y), dtype=torch.bool, device=y.device)
     x, well = x.clone(), well.clone()
     for n in torch.nonzero(~well).flatten().tolist():
-        found = _near(sets, y[n : n + 1])
+        found = _in_transform(sets, y[n : n + 1])
+        found = _near(sets, y[n : n + 1]) if found is None else found
+        found = _by_sides(sets, y[n : n + 1]) if found is None else found
         if found is not None:
             x[n], well[n] = found[0], True
     if bool(well.all()):
@@ -266,6 +270,47 @@ def _apart(parts: Sequence[Condition]) -> bool:
         for part, bound in zip([p for p in parts for _ in range(2)], bounds, strict=True)
         if not isinstance(part, Range)
     )
+
+
+def _in_transform(sets: tuple[_Set, ...], y: Tensor) -> Tensor | None:
+    """Return one field that holds all, found where transformed means are plain ones, or None.
+
+    Cells that are dry once the other conditions hold stay dry.
+    """
+    parts = [part for one in sets for part in one.parts]
+    others = [one for one in sets if one.convex]
+    if carried(parts, y) is None:
+        return None
+    try:
+        for one in others:
+            y = one.project(y)
+        there = carried(parts, y)
+        if there is None:
+            return None
+        transform, like = there
+        z, _ = _dykstra(tuple(_sets(like)), transform.forward(y))
+        x = restored(transform, z, y)
+        for one in others:  # orders among dry cells
+            x = one.project(x)
+    except ConstraintError:
+        return None
+    return x if bool(_holds(sets, x)) else None
+
+
+def _by_sides(sets: tuple[_Set, ...], y: Tensor) -> Tensor | None:
+    """Return one field that holds all, with cells chosen for the sides of thresholds, or None."""
+    held = y
+    try:
+        for one in sets:
+            held = one.project(held) if one.convex else held
+        like = sided([part for one in sets for part in one.parts], held)
+        if like is None:
+            return None
+        x, _ = _dykstra(tuple(_sets(like)), y)
+        x, well = _in_turn(sets, x)
+    except ConstraintError:
+        return None
+    return x if bool(well) else None
 
 
 def _near(sets: tuple[_Set, ...], y: Tensor) -> Tensor | None:
