@@ -12,7 +12,7 @@ with a factor :math:`b_n` for each lead that calibrates the width. Constraints s
 * bounds of sums of cells, which are linear in :math:`x`, by the covariance of the predicted clean
   coordinates (:class:`~xearth.models.prediff.guidance_covariance.CovarianceGuidance`): if the law
   is Gaussian, the limit of small steps is the conditional law;
-* other measures with bounds by the same, linearized;
+* other measures with bounds, and sums beside them, by the same, linearized;
 * all others to the nearest coordinates that hold them to first order
   (:class:`~xearth.models.prediff.nearest.NearestGuidance`).
 
@@ -108,13 +108,12 @@ class _Held:
             return _fields(law, x.double()).masked_fill(hidden, float("nan"))
 
         linear = [in_coordinates(one, law) for one in conditions if isinstance(one, Linear)]
-        curved = [one for one in conditions if not isinstance(one, Linear)]
-        bounded = [one for one in curved if isinstance(one, Bounded)]
-        rest = [one for one in curved if not isinstance(one, Bounded)]
+        bounded = [one for one in conditions if isinstance(one, Bounded)]
+        rest = [one for one in conditions if not isinstance(one, Bounded)]
         found: list[Guidance] = []
-        if linear:
+        if len(linear) == len(bounded) > 0:
             found.append(CovarianceGuidance(condition=all_of(linear), decode=_rows))
-        if bounded:
+        elif bounded:
             found.append(CovarianceGuidance(condition=all_of(bounded), decode=decode))
         if rest:
             found.append(NearestGuidance(condition=all_of(rest), decode=decode))
