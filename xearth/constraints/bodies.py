@@ -13,7 +13,8 @@ energy of the last frame that was seen.
 
 *What can be measured.* Energy is one of positions, not of brightness: no formula reads the places
 of three digits that overlap from a frame. So it is audited where positions are known (simulated
-sequences, or those that were tracked), and steered by a network trained on them.
+sequences, or those that were tracked), and steered by a network trained on them
+(:func:`xearth.fit_alignment` with the energies of simulated sequences as labels).
 
 Source: Gao, Z. and others (2023), PreDiff, arXiv:2307.10422, section 4.1.
 """
@@ -62,6 +63,9 @@ class EnergyConserved(Constraint):
     within : float
         Largest departure, as a part of the kinetic energy and the range of the potential one of
         the first frame; 0.05 by default: clipped speeds, walls and long steps keep it only in part.
+    energy : float, optional
+        That all frames must have, such as that of the last frame that was seen. By default that of
+        the first frame.
 
     Examples
     --------
@@ -81,6 +85,7 @@ class EnergyConserved(Constraint):
     softening: float = 10.0
     every: int = 5
     within: float = 0.05
+    energy: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "masses", tuple(float(m) for m in self.masses))
@@ -97,9 +102,10 @@ class EnergyConserved(Constraint):
             )
 
     def __str__(self) -> str:
+        kept = "that of the first frame" if self.energy is None else f"{self.energy:.6g}"
         return (
-            f"the energy of {len(self.masses)} bodies under the law {self.law} stays that of the "
-            f"first frame, to {100 * self.within:g} %"
+            f"the energy of {len(self.masses)} bodies under the law {self.law} stays {kept}, to "
+            f"{100 * self.within:g} %"
         )
 
     def measure(self, obj: Forecast) -> xr.DataArray:
@@ -158,10 +164,11 @@ class EnergyConserved(Constraint):
         return str(left[0])
 
     def violation(self, obj: Forecast) -> xr.DataArray:
-        """Return how far the energy departs from that of the first frame, by frame."""
+        """Return how far the energy departs from what it must stay, by frame."""
         energy = self.measure(obj)
         first = {self._time(energy): 0}
-        excess = abs(energy - energy.isel(first, drop=True))
+        kept = energy.isel(first, drop=True) if self.energy is None else self.energy
+        excess = abs(energy - kept)
         excess.attrs = {"long_name": f"violation: {self}", "units": "1"}
         return excess.rename("violation")
 
@@ -186,7 +193,7 @@ class EnergyConserved(Constraint):
         raise ConstraintError(
             f"{self}: expected a network that tells the energy of frames, as no formula does. "
             "Train one on simulated sequences and give it to .evaluated(function, energy), or "
-            "train an alignment network for it."
+            "train an alignment network with xearth.fit_alignment(constraint, ..., labels=)."
         )
 
     def evaluated(self, function: Callable[[Tensor], Tensor], energy: Tensor) -> Condition:

@@ -10,7 +10,8 @@ Sampling is steered down the gradient of
 the distance of what is read from the bounds of the constraint, in standard deviations of the
 numbers in the training data; for numbers that differ from frame to frame without the mean over
 frames. No gradient passes through denoiser or decoder, so it is cheap; a network serves all
-bounds of one functional, and no other.
+bounds of one functional, and no other. What fields do not show by a formula, the energy of bodies
+above all, is given as labels.
 
 Source: Gao, Z. and others (2023), PreDiff, arXiv:2307.10422, section 3.2.
 """
@@ -18,8 +19,8 @@ Source: Gao, Z. and others (2023), PreDiff, arXiv:2307.10422, section 3.2.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,13 +28,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from ..constraints.bodies import EnergyConserved
 from ..constraints.constraint import Bound, Constraint, encoded
 from ..constraints.frames import frame_dim
 from ..constraints.functional import Functional
 from ..constraints.intensity import IntensityAnomaly
 from ..constraints.kinds import decoded
 from ..errors import CheckpointError, ConstraintError, MissingDataError
-from .alignment_data import frames_of, latents_of, process_of, runs, split
+from .alignment_data import frames_of, latents_of, process_of, runs, sequences_of, split
 
 if TYPE_CHECKING:
     import torch
@@ -61,7 +63,7 @@ class FittedAlignment:
 
     Parameters
     ----------
-    of : Functional
+    of : Functional or EnergyConserved
         What is measured.
     like : DataArray
         Zeros with the dims, the leads and the units of what is measured of one forecast.
@@ -75,7 +77,7 @@ class FittedAlignment:
         noise first, of sequences that were held out.
     """
 
-    of: Functional
+    of: Functional | EnergyConserved
     like: xr.DataArray
     center: tuple[float, ...]
     scale: tuple[float, ...]
@@ -106,7 +108,8 @@ class FittedAlignment:
         Parameters
         ----------
         constraint : Constraint
-            A bound of the functional that the network was trained for.
+            A bound of the functional that the network was trained for; or the conservation that
+            it was trained for, with its ``energy``.
         scale : float
             Strength, for numbers in their standard deviations: a Gaussian law moves towards the
             bounds by about so many of its own, and oversteps them where it is too large. The law
@@ -125,14 +128,15 @@ class FittedAlignment:
 
         from ..models.prediff.guidance import AlignmentGuidance
 
-        bound = _bound_of(constraint)
-        if bound.of != self.of:
+        asked = _asked_of(constraint)
+        if asked != self.of:
             raise ConstraintError(
                 f"alignment network of another constraint: it was trained to read {self.of}, the "
-                f"constraint is on {bound.of}. Train one: xearth.fit_alignment(constraint, model, "
+                f"constraint is on {asked}. Train one: xearth.fit_alignment(constraint, model, "
                 "data)."
             )
-        ends = [_arranged(end, self.like, self.config.frames) for end in bound.ends(self.like)]
+        both = _ends_of(constraint, self.like)
+        ends = [_arranged(end, self.like, self.config.frames) for end in both]
         center, spread = np.asarray(self.center), np.asarray(self.scale)
         lower, upper = (torch.as_tensor((end - center) / spread)[None] for end in ends)
         read = _Beyond(self.network, lower, upper, self.by_frame)
@@ -222,6 +226,7 @@ def fit_alignment(
     model: Any,
     data: xr.DataArray,
     *,
+    labels: xr.DataArray | None = None,
     normalizer: Normalizer | None = None,
     encode: Callable[[xr.DataArray], torch.Tensor] | None = None,
     recipe: AlignmentRecipe | None = None,
@@ -235,11 +240,16 @@ def fit_alignment(
     Parameters
     ----------
     of : Constraint or Functional
-        ``xearth.AreaMean(per="horizon")``, a bound of it, or an intensity anomaly.
+        ``xearth.AreaMean(per="horizon")``, a bound of it, or an intensity anomaly; or
+        :class:`xearth.EnergyConserved`, with labels.
     model : PreDiff
         Or whatever has a ``process``, if `encode` is given.
     data : DataArray (time, y, x)
-        What the model forecasts, observed.
+        What the model forecasts, observed. With labels (sequence, time, y, x): sequences as long
+        as the forecast, each an example.
+    labels : DataArray (sequence, time), optional
+        What is to be read of each frame, where no formula measures it: energies of bodies whose
+        motion was simulated, ``of.measure(xearth.data.sources.nbody.trajectories(...))``.
     normalizer : Normalizer, optional
         To the values that the autoencoder of the model was trained on; they are taken as they are
         by default.
@@ -255,7 +265,8 @@ def fit_alignment(
     Raises
     ------
     ConstraintError
-        A kind of constraint that measures no numbers, too many of them, or always the same.
+        A kind of constraint that measures no numbers, too many of them, or always the same;
+        labels that are missing, not asked for, or of other sequences.
     MissingDataError
         Too few sequences, or missing cells where the functional or the model looks.
     ConfigError
@@ -294,10 +305,8 @@ def fit_alignment(
     )
 
     recipe = AlignmentRecipe() if recipe is None else recipe
-    functional, measure = _measured_by(of)
-    sequences = runs(data, frames_of(model))
+    functional, sequences, measured = _examples(of, model, data, labels)
     learn, judge = split(sequences, recipe.held_out)
-    measured = measure(sequences).compute()
     numbers = _numbers(measured, sequences, frames_of(model), functional)
     center, spread = _statistics(numbers[: len(learn)], functional)
     standard = torch.as_tensor((numbers - center) / spread, dtype=torch.float32)
@@ -326,6 +335,75 @@ def fit_alignment(
 
 
 # -- what is measured -----------------------------------------------------------------------------
+
+
+def _examples(
+    of: Constraint | Functional, model: Any, data: xr.DataArray, labels: xr.DataArray | None
+) -> tuple[Functional | EnergyConserved, xr.DataArray, xr.DataArray]:
+    """Return what is measured, sequences (init, lead, y, x), and the numbers of each."""
+    if isinstance(of, EnergyConserved) != (labels is not None):
+        raise ConstraintError(
+            f"{of}: expected labels= for the energy of bodies, which no formula reads from frames, "
+            f"and for nothing else; found {'none' if labels is None else 'some'}."
+        )
+    if labels is not None and isinstance(of, EnergyConserved):
+        sequences = sequences_of(data, frames_of(model))
+        return _rule_of(of), sequences, _labels_of(sequences, data, labels)
+    functional, measure = _measured_by(of)
+    sequences = runs(data, frames_of(model))
+    return functional, sequences, measure(sequences).compute()
+
+
+def _labels_of(sequences: xr.DataArray, data: xr.DataArray, labels: xr.DataArray) -> xr.DataArray:
+    """Return labels (init, lead) of sequences."""
+    dims = tuple(d for d in data.dims if d in labels.dims)
+    shape = tuple(data.sizes[d] for d in dims)
+    if len(dims) != 2 or labels.ndim != 2 or labels.transpose(*dims).shape != shape:
+        raise ConstraintError(
+            f"labels: expected a number of each sequence and frame of the data, "
+            f"{dict(data.sizes)}, found {dict(labels.sizes)}."
+        )
+    values = labels.transpose(*dims).values
+    like = sequences.isel(dict.fromkeys(sequences.dims[2:], 0), drop=True)
+    found = like.copy(data=values.astype(np.float64))
+    found.attrs = {"units": labels.attrs.get("units", "1")}
+    return found
+
+
+def _rule_of(constraint: EnergyConserved) -> EnergyConserved:
+    """Return what a network reads, whatever energy is to be kept and how well."""
+    return replace(constraint, energy=None, within=EnergyConserved.within)
+
+
+def _asked_of(constraint: Constraint) -> Functional | EnergyConserved:
+    """Return what a constraint is on.
+
+    Raises
+    ------
+    ConstraintError
+        It is no bound.
+    """
+    if isinstance(constraint, EnergyConserved):
+        return _rule_of(constraint)
+    return _bound_of(constraint).of
+
+
+def _ends_of(constraint: Constraint, like: xr.DataArray) -> Sequence[xr.DataArray]:
+    """Return both bounds in the units of what was measured.
+
+    Raises
+    ------
+    ConstraintError
+        The energy that is to be kept is not known.
+    """
+    if not isinstance(constraint, EnergyConserved):
+        return _bound_of(constraint).ends(like)
+    if constraint.energy is None:
+        raise ConstraintError(
+            f"{constraint}: expected the energy that frames shall have, as the first of them is "
+            "not known before it is drawn. Give that of the last frame that was seen: energy=..."
+        )
+    return (xr.full_like(like, constraint.energy),) * 2
 
 
 def _bound_of(constraint: Constraint) -> Bound:

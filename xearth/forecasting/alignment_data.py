@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..data.normalize import Normalizer
     from ..training.alignment_fit import Latents
 
-__all__ = ["frames_of", "latents_of", "process_of", "runs", "split"]
+__all__ = ["frames_of", "latents_of", "process_of", "runs", "sequences_of", "split"]
 
 #: Runs that a mean and a standard deviation take.
 FEWEST = 10
@@ -64,6 +64,24 @@ def runs(data: xr.DataArray, frames: int) -> xr.DataArray:
         dims=("init", "lead", axes.y, axes.x),
         name=data.name,
         attrs=data.attrs,
+    )
+
+
+def sequences_of(data: xr.DataArray, frames: int) -> xr.DataArray:
+    """Return sequences (sequence, time, y, x) that stand each for itself as (init, lead, y, x)."""
+    axes = discover(data)
+    others = [d for d in data.dims if d not in (axes.time, axes.y, axes.x)]
+    if len(others) != 1 or data.sizes[axes.time] != frames:
+        raise ConfigError(
+            f"alignment network: expected sequences of {frames} frames along one dimension, found "
+            f"{dict(data.sizes)}. Cut them to the frames that the model forecasts."
+        )
+    ordered = decoded(data).transpose(others[0], axes.time, axes.y, axes.x)
+    kept = [c for c in data.coords if {*data[c].dims} <= {axes.y, axes.x}]
+    bare = ordered.drop_vars([c for c in data.coords if c not in kept])
+    renamed = bare.rename({others[0]: "init", str(axes.time): "lead"})
+    return renamed.assign_coords(
+        init=np.arange(bare.sizes[others[0]]), lead=np.arange(1, frames + 1)
     )
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 import xarray as xr
 
 import xearth
+from xearth.constraints.kinds import decoded
 from xearth.data.sources.nbody import LAWS, NBody
 from xearth.errors import ConstraintError
 from xearth.models.conditions.evaluated import mechanical_energy
@@ -131,6 +134,23 @@ def test_energy_is_kept_by_the_simulated_motion_away_from_walls():
     assert bool(rule.check(inner.isel(time=slice(1, -1))))
     faster = inner.assign(position=inner["position"] * (1 + 0.02 * np.arange(40))[:, None, None])
     assert not bool(rule.check(faster))
+
+
+def test_energy_may_be_that_of_a_frame_that_was_seen_before():
+    t, apart = np.arange(6), np.array([[-10.0, 0.0], [10.0, 0.0]])
+    still = xr.DataArray(apart + 0 * t[:, None, None], dims=("time", "body", "axis")).to_dataset(
+        name="position"
+    )
+    rule = xearth.EnergyConserved(masses=(1.0, 1.0), every=1)
+    energy = float(rule.measure(still)[0])
+    seen = dataclasses.replace(rule, energy=energy)
+    assert bool(seen.check(still))
+    other = dataclasses.replace(rule, energy=energy + 1.0)
+    np.testing.assert_allclose(other.violation(still), 1.0)
+    assert not bool(other.check(still))
+    assert "stays that of the first frame" in str(rule)
+    assert f"stays {energy:.6g}, to 5 %" in str(seen)
+    assert decoded(seen.to_json()) == seen
 
 
 def test_frames_have_no_energy_by_a_formula():
