@@ -62,12 +62,16 @@ class _Product(torch.autograd.Function):
 
 
 class Prior(GaussianField):
-    """The exact predictor of mean 0, whose derivative costs no more than itself."""
+    """The exact predictor, whose derivative costs no more than itself."""
 
     def __call__(self, z: Tensor, level: Level) -> Tensor:
         """Return E[x_0 | z]."""
         gain = level.alpha * self.spectrum / (level.alpha**2 * self.spectrum + level.sigma**2)
-        return _Product.apply(z, GaussianField(self.mean, gain))
+        filtered = GaussianField(self.mean, gain)
+        if not bool(self.mean.any()):
+            return _Product.apply(z, filtered)
+        mean = self.mean.to(z)[..., None]
+        return _Product.apply(z - level.alpha * mean, filtered) + mean
 
 
 def matern(size: int) -> Prior:

@@ -54,27 +54,35 @@ def multipliers(G: Tensor, a: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
     G, a = G / unit / unit[:, None], a / unit
     lower, upper = (bound.expand_as(a) / unit for bound in (lower, upper))
     found, settled = _active_set(G, a, lower, upper, torch.zeros_like(a))
+    # of sums that depend on each other a set may settle that asks two things of one sum
+    settled = settled & ~_off(a - found @ G, a, lower, upper).any(-1)
     start = torch.zeros_like(found)
     for _ in range(_STARTS):
         if bool(settled.all()):
             break
         rest = ~settled
         start[rest], arrived = _ascent(G, a[rest], lower[rest], upper[rest], start[rest])
-        better, settled[rest] = _active_set(G, a[rest], lower[rest], upper[rest], start[rest])
+        better, well = _active_set(G, a[rest], lower[rest], upper[rest], start[rest])
+        well &= ~_off(a[rest] - better @ G, a[rest], lower[rest], upper[rest]).any(-1)
         # where sums depend on each other multipliers are not unique, and the method never settles
-        found[rest] = torch.where(settled[rest][:, None], better, start[rest])
-        settled[rest] |= arrived
+        found[rest] = torch.where(well[:, None], better, start[rest])
+        settled[rest] = well | arrived
     _check(a - found @ G, a, (lower, upper), unit)
     return found / unit
 
 
-def _check(after: Tensor, a: Tensor, bounds: tuple[Tensor, Tensor], unit: Tensor) -> None:
-    lower, upper = bounds
+def _off(after: Tensor, a: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+    """Return which sums are out of their bounds by more than rounding, (N, m)."""
     size = a.abs()
     for bound in (lower, upper):
         size = torch.maximum(size, bound.abs().where(bound.isfinite(), bound.new_zeros(())))
-    off = beyond(after, lower, upper).abs()
-    if bool((off > _HELD * size.amax(-1, keepdim=True)).any()):
+    return beyond(after, lower, upper).abs() > _HELD * size.amax(-1, keepdim=True)
+
+
+def _check(after: Tensor, a: Tensor, bounds: tuple[Tensor, Tensor], unit: Tensor) -> None:
+    lower, upper = bounds
+    if bool(_off(after, a, lower, upper).any()):
+        off = beyond(after, lower, upper).abs()
         sample, row = divmod(int(off.argmax()), a.shape[1])
         by, low, high = (float(value[sample, row] * unit[row]) for value in (off, lower, upper))
         raise ConstraintError(

@@ -88,6 +88,12 @@ class Log:
 class Decibel:
     """10 log10 of a rate, of rates below the threshold that of the threshold.
 
+    Parameters
+    ----------
+    threshold : float
+    unit : float
+        The rate of 0 dB.
+
     Examples
     --------
     >>> Decibel(threshold=0.1).forward(torch.tensor([0.0, 1.0, 10.0])).tolist()
@@ -95,11 +101,13 @@ class Decibel:
     """
 
     threshold: float
+    unit: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.threshold > 0:
+        if not (self.threshold > 0 and self.unit > 0):
             raise ConstraintError(
-                f"threshold={self.threshold}: expected more than 0, in units of y."
+                f"threshold={self.threshold}, unit={self.unit}: expected more than 0, in units of "
+                "y."
             )
 
     @property
@@ -110,15 +118,15 @@ class Decibel:
     @property
     def floor(self) -> float:
         """The threshold in decibels."""
-        return 10 * log10(self.threshold)
+        return 10 * log10(self.threshold / self.unit)
 
     def forward(self, y: Tensor) -> Tensor:
-        """Return 10 log10(max(y, threshold))."""
-        return 10 * torch.log10(y.clamp(min=self.threshold))
+        """Return 10 log10(max(y, threshold) / unit)."""
+        return 10 * torch.log10(y.clamp(min=self.threshold) / self.unit)
 
     def inverse(self, z: Tensor) -> Tensor:
-        """Return 10^(z / 10); 0 at the floor."""
-        return torch.where(z > self.floor, 10 ** (z / 10), z.new_zeros(()))
+        """Return unit 10^(z / 10); 0 at the floor."""
+        return torch.where(z > self.floor, self.unit * 10 ** (z / 10), z.new_zeros(()))
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ from scipy.optimize import LinearConstraint, minimize
 
 from xearth.errors import ConstraintError
 from xearth.models.conditions.conjunction import All
+from xearth.models.conditions.conservation import conservation
 from xearth.models.conditions.extremes import Exceedance
 from xearth.models.conditions.linear import Linear
 from xearth.models.conditions.ordered import Monotone, Ordering
@@ -126,6 +127,16 @@ def test_sides_of_a_threshold_are_those_of_the_nearest_field(seed):
         best = min(best, float((near - y).norm()))
     found = float((held - y).norm())
     assert best - 1e-4 <= found <= 1.5 * best + 1e-4
+
+
+def test_bounds_of_a_sum_that_is_given_elsewhere_do_not_contradict_it():
+    y = torch.tensor([5.0, 3.0, 9.0, 7.0], dtype=torch.float64).reshape(1, 2, 1, 2, 1)
+    rows = Rows.over(torch.ones(2, 1, 2, 1), frames=True).mean()
+    given, within = Linear(rows, lower=0.3, upper=0.3), Linear(rows, lower=0.2, upper=0.4)
+    torch.testing.assert_close(All([given, within]).project(y), given.project(y))
+    same = conservation(torch.ones(2, 1, 2, 1))
+    held = All([within, same]).project(y)  # both frames at the upper bound are the nearest
+    torch.testing.assert_close(held, Linear(rows, lower=0.4, upper=0.4).project(y))
 
 
 def test_what_no_choice_of_cells_holds_is_refused_by_name():
