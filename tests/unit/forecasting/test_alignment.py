@@ -228,8 +228,8 @@ def test_the_file_is_readable_without_this_package(fitted, tmp_path):
 
 # -- the energy of bodies, which frames do not show ------------------------------------------------
 
-# Ten times the published gravity: places count more for the energy than speeds, which are hard to read
-# in seconds of training (r = 0.33 after 300 steps on 500 sequences at the published one).
+# Ten times the published gravity: places count more for the energy than speeds, which are hard to
+# read in seconds of training (r = 0.33 after 300 steps on 500 sequences at the published one).
 WORLD = NBody(canvas=64, size=16, frames=2, masses=(1.0, 1.0), gravity=0.5)
 RULE = xearth.EnergyConserved(masses=WORLD.masses, gravity=WORLD.gravity)
 LAST = SimpleNamespace(process=PROCESS, frames=2)
