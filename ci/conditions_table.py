@@ -87,8 +87,8 @@ def cell(parts: list[Condition], size: int, steps: int) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", type=int, default=32)
-    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--size", type=int, default=16)
+    parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--out", type=Path)
     a = parser.parse_args()
     torch.set_num_threads(1)

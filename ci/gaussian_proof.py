@@ -241,10 +241,9 @@ def best_scale(truth: Truth, steps: int) -> float:
     return min(tried, key=tried.__getitem__)
 
 
-def ways(truth: Truth, steps: int, *, scale: float | None = None) -> list[Way]:
+def ways(truth: Truth, scale: float) -> list[Way]:
     """Return the ways that are compared, sampling without a condition first."""
     condition = truth.condition
-    scale = best_scale(truth, steps) if scale is None else scale
     norm = float((truth.rows.flatten(1) ** 2).sum(1).max())
     return [
         Way("no condition"),
@@ -263,9 +262,9 @@ def ways(truth: Truth, steps: int, *, scale: float | None = None) -> list[Way]:
         Way("projection inside", ProjectionGuidance(condition=condition), afterwards=True),
         Way("covariance-aware", CovarianceGuidance(condition=condition)),
         Way(
-            "covariance-aware, products at each third level",
+            "covariance-aware, products at each second level",
             CovarianceGuidance(condition=condition),
-            every=3,
+            every=2,
         ),
     ]
 
@@ -293,7 +292,6 @@ class Row:
     leading: float
     distance: float
     residual: float
-    scale: float
     cost: float = math.nan
     beside_network: float = math.nan
 
@@ -315,7 +313,6 @@ def compare(truth: Truth, way: Way, found: Tensor, real: Tensor) -> Row:
         float(leading[np.abs(leading).argmax()]),
         energy_distance(found[: len(real)], real),
         float(residual.max()),
-        getattr(way.guidance, "scale", math.nan),
     )
 
 
@@ -402,37 +399,54 @@ def table(truth: Truth, rows: Sequence[Row], floor: float) -> str:
     return "\n".join(lines) + "\n"
 
 
-def fidelity(truth: Truth, *, steps: int, count: int, few: int) -> tuple[list[Row], float]:
-    """Sample one law in every way: guidance by the covariance with all fields, the others with few."""
-    real = truth.draw(few, torch.Generator().manual_seed(1))
-    floor = energy_distance(truth.draw(few, torch.Generator().manual_seed(2)), real)
-    rows = []
-    for k, way in enumerate(ways(truth, steps)):
+@dataclass(frozen=True)
+class Kept:
+    """What was measured of the laws, by name, in a file if there is one: it need not be again."""
+
+    path: Path | None
+    laws: dict[str, Any]
+
+    @classmethod
+    def of(cls, path: Path | None) -> Kept:
+        """Return what a file holds."""
+        return cls(path, json.loads(path.read_text()) if path and path.exists() else {})
+
+    def law(self, name: str) -> dict[str, Any]:
+        """Return what is known of one law, to be added to."""
+        return self.laws.setdefault(name, {"rows": {}})
+
+    def write(self) -> None:
+        if self.path is not None:
+            self.path.write_text(json.dumps(self.laws, indent=1))
+
+
+def fidelity(truth: Truth, kept: Kept, a: argparse.Namespace) -> tuple[list[Way], list[Row]]:
+    """Sample one law in the ways that are not known; by the covariance with all fields."""
+    law = kept.law(truth.name)
+    if "scale" not in law:
+        law["scale"] = best_scale(truth, a.steps)
+    real = truth.draw(a.few, torch.Generator().manual_seed(1))
+    if "floor" not in law:
+        law["floor"] = energy_distance(truth.draw(a.few, torch.Generator().manual_seed(2)), real)
+    chosen = ways(truth, law["scale"])
+    for k, way in enumerate(chosen):
+        if way.name in law["rows"]:
+            continue
         many = isinstance(way.guidance, CovarianceGuidance)
-        found = way.sample(truth, count if many else few, steps=steps, seed=10 + k)
-        rows.append(compare(truth, way, found, real))
-        print(f"  {rows[-1]}", flush=True)
-    return rows, floor
+        found = way.sample(truth, a.fields if many else a.few, steps=a.steps, seed=10 + k)
+        row = compare(truth, way, found, real)
+        law["rows"][way.name] = asdict(row)
+        kept.write()
+        print(f"  {row}", flush=True)
+    return chosen, [Row(**law["rows"][way.name]) for way in chosen]
 
 
-def known(path: Path | None) -> dict[str, Any]:
-    """Return what was measured before, by the name of the law."""
-    return json.loads(path.read_text()) if path is not None and path.exists() else {}
-
-
-def prove(truth: Truth, before: dict[str, Any], a: argparse.Namespace) -> tuple[list[Row], float]:
-    """Return the rows of one law with their costs; fidelity that was measured before is kept."""
-    if truth.name not in before:
-        rows, floor = fidelity(truth, steps=a.steps, count=a.fields, few=a.few)
-        before[truth.name] = {"rows": [asdict(row) for row in rows], "floor": floor}
-        if a.rows is not None:
-            a.rows.write_text(json.dumps(before))
-    rows = [Row(**row) for row in before[truth.name]["rows"]]
-    chosen = ways(truth, a.steps, scale=rows[3].scale)
+def prove(truth: Truth, kept: Kept, a: argparse.Namespace) -> str:
+    """Return the table of one law, with costs."""
+    chosen, rows = fidelity(truth, kept, a)
     spent = zip(rows, costs(truth, chosen), costs_beside_network(truth, chosen), strict=True)
-    return [replace(row, cost=one, beside_network=two) for row, one, two in spent], before[
-        truth.name
-    ]["floor"]
+    rows = [replace(row, cost=one, beside_network=two) for row, one, two in spent]
+    return table(truth, rows, kept.law(truth.name)["floor"])
 
 
 def page(size: int, steps: int, few: int, body: str) -> str:
@@ -462,11 +476,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     a = parser.parse_args()
     torch.set_num_threads(1)
-    started, parts, before = time.perf_counter(), [], known(a.rows)
+    started, parts, kept = time.perf_counter(), [], Kept.of(a.rows)
     for truth in cases(a.size)[: a.cases]:
         print(truth.name)
-        rows, floor = prove(truth, before, a)
-        parts.append(table(truth, rows, floor))
+        parts.append(prove(truth, kept, a))
         print(parts[-1])
     print(f"{time.perf_counter() - started:.0f} s")
     if a.out is not None:
