@@ -19,7 +19,7 @@ import xarray as xr
 
 from ..errors import ConstraintError, UnitsError
 from ..fields.rain import reflectivity
-from ..units import affine, cf_format, convert_array, parse
+from ..units import affine, cf_format, compatible, convert_array, parse
 from .reflectivity import asks_rate, no_echo
 
 __all__ = ["Amount", "number_text"]
@@ -122,7 +122,7 @@ class Amount:
                 f"first, for example da.attrs['units'] = {self.unit!r}."
             )
         try:
-            if spread:
+            if spread and (compatible(self.unit, units) or asks_rate(self.unit, field)):
                 return self.array * affine(self.unit, units, difference=True)[0]
             kept = {k: v for k, v in field.attrs.items() if "valid" not in k and "range" not in k}
             if asks_rate(self.unit, field):

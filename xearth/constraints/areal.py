@@ -26,7 +26,7 @@ import xarray as xr
 
 from ..cf.attrs import index_attrs, temperature_metadata
 from ..cf.discover import discover
-from ..errors import ConstraintError, RegionError
+from ..errors import ConstraintError
 from ..fields.rain import kind_of
 from ..fields.regions import Box
 from ..units import cf_format, is_difference, parse
@@ -35,7 +35,7 @@ from .constraint import Bound
 from .frames import Frames, Per, frame_dim, months_of
 from .functional import Forecast, Functional
 from .reading import field_of, plane, variable_text
-from .where import Mask, Place, Points, area_weights, areas, place_text
+from .where import Mask, Place, Points, areas, place_text, valued_weights
 
 if TYPE_CHECKING:
     from ..models.conditions.protocol import Condition
@@ -83,8 +83,11 @@ class Areal(Functional):
                 "nothing for the whole domain."
             )
         if self.leads is not None:
-            leads = tuple(int(n) for n in np.atleast_1d(self.leads))
-            object.__setattr__(self, "leads", leads)
+            leads = np.atleast_1d(self.leads).tolist()
+            whole = [int(n) if isinstance(n, float) and n.is_integer() else n for n in leads]
+            object.__setattr__(self, "leads", tuple(whole))
+            if not leads:
+                raise ConstraintError("leads=(): expected some lead, or leads=None for all.")
         if self.season is not None:
             object.__setattr__(self, "season", months_of(self.season))
         if self.per not in ("frame", "horizon"):
@@ -137,15 +140,7 @@ class Areal(Functional):
 
     def _weights(self, field: xr.DataArray) -> xr.DataArray:
         """Return the weights (y, x) without coordinates, some of which meet a value."""
-        weights = area_weights(self.where, field)
-        if field.chunks is None and field.size:
-            known = field.notnull().any([d for d in field.dims if d not in weights.dims])
-            if not ((weights.transpose(*known.dims).values > 0) & known.values).any():
-                raise RegionError(
-                    f"{self}: expected some cell with a value in {place_text(self.where)}, found "
-                    "none. Choose a place with valid cells."
-                )
-        return weights.drop_vars(list(weights.coords)).reset_coords(drop=True)
+        return valued_weights(self.where, field, self)
 
     def units(self, field: xr.DataArray) -> str:
         """Return the units of what is measured."""
@@ -265,8 +260,9 @@ class AreaTotal(Areal):
         self._weights(field)  # refuses a place without values
         area = areas(self.where, field).reset_coords(drop=True)
         area = area.drop_vars(list(area.coords))
-        total = xr.dot(field.fillna(0.0), area, dim=area.dims)
-        return total.mean([d for d in dims if d not in area.dims])
+        known = xr.dot(field.notnull().astype(np.float64), area, dim=area.dims)
+        total = xr.dot(field.fillna(0.0), area, dim=area.dims).where(known > 0)
+        return total.mean([d for d in dims if d not in area.dims], skipna=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -297,6 +293,11 @@ class AreaFraction(Areal):
         object.__setattr__(self, "above", Amount.of(self.above, "threshold above"))
         if len(self.above.values) != 1:
             raise ConstraintError(f"above={self.above}: expected one threshold.")
+
+    def unit_of(self, bare: Any) -> str:
+        """Return the unit that a number without one may mean: 0.03 is 3 %."""
+        fraction = isinstance(bare, int | float | np.number) and bare <= 1
+        return "1" if fraction else self.example_unit
 
     def _amount(self, bound: Any) -> Amount:
         amount = super()._amount(bound)

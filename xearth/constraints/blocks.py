@@ -29,6 +29,7 @@ from .frames import frame_dim
 from .functional import Forecast
 from .held import Held
 from .reading import field_of, plane, variable_text
+from .where import matched
 
 if TYPE_CHECKING:
     from ..models.conditions.protocol import Condition
@@ -126,7 +127,11 @@ class BlockMeans(Constraint):
         if not extra:
             return field, coarse
         if extra != [dim] or dim not in coarse.coords:
-            raise LeadError(f"{self}: expected the frames along {dim!r}, found the dims {extra}.")
+            raise LeadError(
+                f"{self}: expected the frames along {dim!r} with their coordinate, found the dims "
+                f"{extra}. Give the coarse field those of the forecast: "
+                f"coarse.rename({extra[0]}={str(dim)!r}).assign_coords({dim}=forecast[{str(dim)!r}])."
+            )
         absent = ~np.isin(coarse[dim].values, field[dim].values)
         if absent.any():
             raise LeadError(
@@ -280,17 +285,20 @@ class FrameMeans(Constraint):
         coarse = _in_units(self.coarse.da, field, self)
         y, x = plane(field)
         rows, columns = _planar_dims(coarse)
-        coarse = coarse.transpose(..., rows, columns)
-        if [coarse.sizes[rows], coarse.sizes[columns]] != [field.sizes[y], field.sizes[x]] or any(
-            mine in field.coords
-            and theirs in coarse.coords
-            and not np.allclose(field[mine].values, coarse[theirs].values)
-            for mine, theirs in ((y, rows), (x, columns))
-        ):
-            raise GridMismatchError(
-                f"{self}: expected the {field.sizes[y]} x {field.sizes[x]} cells of the forecast "
-                "in its order, found others. Select or sort the given field."
-            )
+        order = {}
+        for mine, theirs in ((y, rows), (x, columns)):
+            at = np.arange(field.sizes[mine])
+            if mine in field.coords and theirs in coarse.coords:
+                cyclic = discover(field, require=()).lon == mine
+                at = matched(coarse[theirs].values, field[mine].values, cyclic=cyclic)
+            if coarse.sizes[theirs] != field.sizes[mine] or (at < 0).any():
+                raise GridMismatchError(
+                    f"{self}: expected the {field.sizes[y]} x {field.sizes[x]} cells of the "
+                    f"forecast, found others along {theirs!r}. Select them in the given field, or "
+                    "regrid it."
+                )
+            order[theirs] = at
+        coarse = coarse.transpose(..., rows, columns).isel(order)
         values = coarse.values.reshape(n, field.sizes[y], field.sizes[x])
         return field, xr.DataArray(values, dims=("block", y, x)), dim
 

@@ -20,7 +20,7 @@ from .constraint import Constraint
 from .frames import frame_dim
 from .functional import Forecast
 from .reading import field_of, plane, variable_text
-from .where import Place, Points, area_weights, cells_of, place_text
+from .where import Place, Points, cells_of, place_text
 
 if TYPE_CHECKING:
     from ..models.conditions.protocol import Condition
@@ -54,8 +54,7 @@ class EachCell(Areal):
 
     def reduced(self, field: xr.DataArray, dims: tuple[str, ...]) -> xr.DataArray:
         """Return the cells of the place."""
-        inside = area_weights(self.where, field) > 0
-        return field.where(inside.drop_vars(list(inside.coords)))
+        return field.where(self._weights(field) > 0)
 
     def bound_dim(self, measured: xr.DataArray) -> str | None:
         """Return the dim along which several bounds lie: frames."""

@@ -73,9 +73,9 @@ def transformed_condition(
     from ..models.conditions.transformed import TransformedMean as Condition
 
     options, wrapped = observed(options)
-    least = float(functional.least.within(geometry.one(functional.variable))[0])
+    least, unit = functional.ends(geometry.one(functional.variable))
     rows = sums(mean_rows(functional, geometry), geometry)
-    return wrapped(Condition(rows, transform=Decibel(least), **options))
+    return wrapped(Condition(rows, transform=Decibel(least, unit), **options))
 
 
 def rate_condition(functional: Areal, template: Forecast, bound: Bound) -> Condition:

@@ -229,7 +229,12 @@ class Bound(Constraint):
             raise ConstraintError(f"{self.of}: expected a bound, found none.")
         if len(given) == 2:
             upper = xr.DataArray(np.zeros(()), attrs={"units": given[1].unit}, name="upper bound")
-            low, high = np.broadcast_arrays(given[0].within(upper), given[1].array)
+            low, high = given[0].within(upper), given[1].array
+            if 1 != low.size != high.size != 1:
+                raise ConstraintError(
+                    f"{self.of} between {self.lower} and {self.upper}: expected as many lower as "
+                    f"upper bounds, or one of them, found {low.size} and {high.size}."
+                )
             if (low > high).any():
                 raise ConstraintError(
                     f"{self.of} between {self.lower} and {self.upper}: expected the lower bound "

@@ -126,7 +126,7 @@ class Functional:
                     )
                 raise ConstraintError(
                     f"bound of {self}: expected a quantity to the right of ==, found {other!r} "
-                    f"without a unit. Write xearth.Q({other!r}, {self.example_unit!r})."
+                    f"without a unit. Write xearth.Q({other!r}, {self.unit_of(other)!r})."
                 )
             amount = self._amount(other)
             return Bound(self, lower=amount, upper=amount)
@@ -156,7 +156,11 @@ class Functional:
         return Bound(self, lower=amount, upper=amount, sd=self._amount(sd))
 
     def _amount(self, bound: Any) -> Amount:
-        return Amount.of(bound, f"bound of {self}", unit=self.example_unit)
+        return Amount.of(bound, f"bound of {self}", unit=self.unit_of(bound))
+
+    def unit_of(self, bare: Any) -> str:
+        """Return the unit that a number without one may mean, for messages."""
+        return self.example_unit
 
 
 @dataclass(frozen=True, eq=False)
@@ -327,8 +331,6 @@ class Index(Functional):
             )
 
     def _field(self, obj: Forecast) -> xr.DataArray:
-        if isinstance(obj, xr.DataArray) and self.variable is None:
-            return obj
         return field_of(obj, self.variable)
 
 

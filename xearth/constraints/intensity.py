@@ -140,6 +140,7 @@ class IntensityClimatology:
         ConstraintError
             Fewer than 10 sequences with a value.
         """
+        _refuse_strange(transform, per, frames)
         field = field_of(sequences, variable)
         field = rated_of(field) if kind_of(field) == "reflectivity" else field
         means = AreaMean(where).measure(field).compute()
@@ -220,6 +221,16 @@ class IntensityClimatology:
         return float(((g - np.asarray(self.mean)) / np.asarray(self.sd)).mean())
 
 
+def _refuse_strange(transform: str, per: str, frames: Any) -> None:
+    if transform not in TRANSFORMS or per not in ("frame", "horizon"):
+        raise ConstraintError(
+            f"transform={transform!r}, per={per!r}: expected one of {', '.join(TRANSFORMS)}, and "
+            "'frame' or 'horizon'."
+        )
+    if frames is not None and (not isinstance(frames, int | np.integer) or frames < 1):
+        raise ConstraintError(f"frames={frames!r}: expected a whole number of at least 1.")
+
+
 @dataclass(frozen=True, repr=False)
 class IntensityAnomaly(Constraint):
     """The area mean is n standard deviations from that of a climatology, transformed.
@@ -240,6 +251,12 @@ class IntensityAnomaly(Constraint):
 
     climatology: IntensityClimatology
     n: float
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.n, int | float | np.number) or not np.isfinite(self.n):
+            raise ConstraintError(
+                f"n={self.n!r}: expected a number of standard deviations, such as 4 or -2."
+            )
 
     @property
     def bound(self) -> Bound:
@@ -278,7 +295,7 @@ class IntensityAnomaly(Constraint):
 
 @dataclass(frozen=True, eq=False)
 class TransformedMean(Areal):
-    """The area mean of 10 log10 of the field, in dB above one unit: of dBR for rain in mm/h.
+    """The area mean of 10 log10 of the field, in dB above one unit of ``least``: dBR for mm/h.
 
     Parameters
     ----------
@@ -320,10 +337,16 @@ class TransformedMean(Areal):
             )
         return "1"
 
+    def ends(self, field: xr.DataArray) -> tuple[float, float]:
+        """Return the smallest value and one unit, in units of a field."""
+        both = Amount((self.least.values[0], 1.0), self.least.unit).within(field)
+        return float(both[0]), float(both[1])
+
     def reduced(self, field: xr.DataArray, dims: tuple[str, ...]) -> xr.DataArray:
         """Return the mean of the transformed field."""
         self.units(field)
-        level = 10.0 * np.log10(field.clip(min=self.least.within(field)[0]))
+        least, unit = self.ends(field)
+        level = 10.0 * np.log10(field.clip(min=least) / unit)
         return weighted_mean(xr.DataArray(level), self._weights(field), dims)
 
     def _labeled(self, value: xr.DataArray, field: xr.DataArray) -> xr.DataArray:

@@ -29,14 +29,14 @@ from ..cf.discover import discover
 from ..cf.forecast_coords import lead_counts, valid_time
 from ..cf.timeaxis import MONTHS
 from ..errors import ConstraintError, LeadError, UnitsError
-from ..units import affine, cf_format, convert_array, parse
+from ..units import affine, cf_format, compatible, convert_array, parse
 from .amount import Amount
 from .areal import Areal, AreaMean
 from .constraint import ROUNDING, Constraint, difference_attrs
 from .frames import frame_dim
 from .functional import Forecast
 from .reading import field_of, larger, plane, variable_text
-from .where import Mask, Place, area_weights, place_text
+from .where import Mask, Place, area_weights, place_text, valued_weights
 
 if TYPE_CHECKING:
     from ..models.conditions.protocol import Condition
@@ -160,7 +160,7 @@ class Monotone(Constraint):
         field = field_of(obj, self.variable)
         dim = _several_frames(field, self)
         sign = 1.0 if self.direction == "rising" else -1.0
-        inside = area_weights(self.where, field) > 0
+        inside = valued_weights(self.where, field, self) > 0
         along = field.chunk({dim: -1}) if field.chunks is not None else field
         highest: xr.DataArray = xr.apply_ufunc(
             lambda v: np.fmax.accumulate(v, axis=-1),
@@ -171,7 +171,7 @@ class Monotone(Constraint):
             output_dtypes=[np.float64],
         )
         back = (highest - sign * field).isel({dim: slice(1, None)}).clip(min=0.0).fillna(0.0)
-        excess = back * inside.drop_vars(list(inside.coords))
+        excess = back * inside
         excess.attrs = difference_attrs(field.attrs, f"violation: {self}")
         return excess.transpose(*field.dims).rename("violation")
 
@@ -230,12 +230,12 @@ class Ordered(Constraint):
     def violation(self, obj: Forecast) -> xr.DataArray:
         """Return how far the lower is above the higher, by pair, frame and cell."""
         fields = self.fields(obj)
-        inside = area_weights(self.where, fields[0]) > 0
+        inside = valued_weights(self.where, fields[0], self) > 0
         names = list(pairwise(self.variables))
         pairs = [low - high for low, high in pairwise(fields)]
         labels = xr.Variable("pair", [f"{a} <= {b}" for a, b in names])
         excess = xr.concat(pairs, labels, coords="minimal", compat="override")
-        excess = excess.clip(min=0.0).fillna(0.0) * inside.drop_vars(list(inside.coords))
+        excess = excess.clip(min=0.0).fillna(0.0) * inside
         excess.attrs = difference_attrs(fields[0].attrs, f"violation: {self}")
         return excess.rename("violation")
 
@@ -305,9 +305,9 @@ class BudgetClosed(Constraint):
         units = str(field_of(obj, self.terms[0][0]).attrs.get("units", "1"))
         stored = str(field_of(obj, self.storage).attrs.get("units", "1"))
         try:
-            rate = affine(cf_format(parse(stored) / parse("s")), units, difference=True)[0]
+            rate = _factor(cf_format(parse(stored) / parse("s")), units, self.storage)
             others = [
-                affine(str(field_of(obj, n).attrs.get("units", "1")), units, difference=True)[0]
+                _factor(str(field_of(obj, n).attrs.get("units", "1")), units, n)
                 for n, _ in self.terms
             ]
         except UnitsError as error:
@@ -355,6 +355,14 @@ class BudgetClosed(Constraint):
         from .compiled import budget_condition
 
         return budget_condition(self, template)
+
+
+def _factor(source: str, target: str, name: str) -> float:
+    """Return the factor between units, also between a depth of water and a mass on an area."""
+    if compatible(source, target):
+        return affine(source, target, difference=True)[0]
+    one = xr.DataArray(1.0, attrs={"units": source}, name=name)
+    return float(convert_array(one, target))
 
 
 def step_seconds(field: xr.DataArray, what: object) -> float | xr.DataArray:

@@ -22,7 +22,7 @@ from .constraint import Bound
 from .functional import Functional
 from .geometry import Geometry
 from .reading import field_of
-from .where import Points, area_weights, areas, cells_of
+from .where import Points, area_weights, areas, cells_of, place_text
 
 if TYPE_CHECKING:
     from ..models.conditions.linear import Linear
@@ -201,6 +201,11 @@ def cells_inside(functional: Areal, geometry: Geometry) -> npt.NDArray[np.bool_]
     known = geometry.known(functional.variable)
     for t in positions(functional, geometry):
         found[t, ..., geometry.channel(functional.variable)] = place & known[t]
+    if not found.any():
+        raise RegionError(
+            f"{functional}: expected some cell with a value in {place_text(functional.where)}, "
+            "found none. Choose a place with valid cells."
+        )
     return found
 
 

@@ -26,7 +26,17 @@ from ..fields.weights import EARTH_RADIUS, cell_area, latitude_edges, longitude_
 from ..units import affine
 from .held import Held
 
-__all__ = ["Mask", "Place", "Points", "area_weights", "areas", "cells_of", "place_text"]
+__all__ = [
+    "Mask",
+    "Place",
+    "Points",
+    "area_weights",
+    "areas",
+    "cells_of",
+    "matched",
+    "place_text",
+    "valued_weights",
+]
 
 _NEAR = 0.01  # part of a step within which coordinates of a mask and of a grid are the same
 
@@ -145,6 +155,33 @@ def area_weights(where: Place, field: xr.DataArray) -> xr.DataArray:
     return relative * _on_grid(where, field, axes)
 
 
+def valued_weights(where: Place, field: xr.DataArray, what: object) -> xr.DataArray:
+    """Return the weights (y, x) of a place without coordinates, some of which meet a value.
+
+    Parameters
+    ----------
+    where : Box, Mask or Points, optional
+    field : DataArray
+        Lazy values are not looked at.
+    what : object
+        What looks there, for messages.
+
+    Raises
+    ------
+    RegionError
+        The place is off the grid, or no cell of it has a value.
+    """
+    weights = area_weights(where, field)
+    if field.chunks is None and field.size:
+        known = field.notnull().any([d for d in field.dims if d not in weights.dims])
+        if not ((weights.transpose(*known.dims).values > 0) & known.values).any():
+            raise RegionError(
+                f"{what}: expected some cell with a value in {place_text(where)}, found none. "
+                "Choose a place with valid cells."
+            )
+    return weights.drop_vars(list(weights.coords)).reset_coords(drop=True)
+
+
 def areas(where: Place, field: xr.DataArray) -> xr.DataArray:
     """Return the area (y, x) in m2 of each cell that belongs to a place.
 
@@ -244,7 +281,7 @@ def _on_grid(mask: Mask, field: xr.DataArray, axes: Axes) -> xr.DataArray:
     for dim in (axes.y, axes.x):
         order[dim] = np.arange(field.sizes[dim])
         if dim in field.coords and dim in cells.coords:
-            order[dim] = _matched(cells[dim].values, field[dim].values, cyclic=dim == axes.lon)
+            order[dim] = matched(cells[dim].values, field[dim].values, cyclic=dim == axes.lon)
         found = cells.sizes[dim] == field.sizes[dim] or dim in field.coords
         if not found or (order[dim] < 0).any():
             raise RegionError(
@@ -254,7 +291,7 @@ def _on_grid(mask: Mask, field: xr.DataArray, axes: Axes) -> xr.DataArray:
     return _shell(field, axes, cells.transpose(axes.y, axes.x).isel(order).values)
 
 
-def _matched(has: npt.NDArray, wants: npt.NDArray, *, cyclic: bool) -> npt.NDArray[np.intp]:
+def matched(has: npt.NDArray, wants: npt.NDArray, *, cyclic: bool) -> npt.NDArray[np.intp]:
     """Return for each wanted coordinate the position of its equal, or -1."""
     apart = np.abs(wants[:, None].astype(float) - has[None, :].astype(float))
     if cyclic:

@@ -121,6 +121,9 @@ def _nearest(one: Any, steering: Steering) -> Any:
     condition = all_of(steering.conditions(one))
     y = torch.as_tensor(np.stack([layout.tensor(name) for name in layout.names], -1))
     held = condition.project(y)
+    if layout.single and not condition.convex:
+        # rounding may bring cells to the other side of a threshold
+        held = condition.project(held.float())
     if isinstance(one, xr.DataArray):
         return layout.field(layout.names[0], held[..., 0])
     return one.assign({n: layout.field(n, held[..., c]) for c, n in enumerate(layout.names)})
@@ -128,6 +131,11 @@ def _nearest(one: Any, steering: Steering) -> Any:
 
 class _Layout(Geometry):
     """Between the labels of one start's forecast and tensors (M, T, H, W)."""
+
+    @property
+    def single(self) -> bool:
+        """Whether all fields are in single precision."""
+        return all(self._stored(name).dtype == np.float32 for name in self.names)
 
     def _stored(self, name: str) -> xr.DataArray:
         made = self.template

@@ -347,11 +347,13 @@ class PreDiffForecaster:
             )
             template = self._label(empty[None], one, None)
             require_feasible(every, template)
-            condition = all_of([c.on(template) for c in every])
-            if impose == "exact" and not condition.exact:
+            each = [c.on(template) for c in every]
+            loose = [one.name for one in each if not one.exact]
+            if impose == "exact" and loose:
                 raise ConstraintError(
-                    f"{condition.name} has no exact projection. Use impose='guided'."
+                    f"{'; '.join(loose)}: has no exact projection. Use impose='guided'."
                 )
+            condition = all_of(each)
             hidden = torch.from_numpy(np.isnan(empty[0]))
             exact = impose == "exact"
             found.append(_Asked(condition, frames.factor, (H, W), hidden, scale, exact))
