@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import enso_whatif
 import numpy as np
 import torch
 import train_enso_diffusion as training
@@ -262,6 +263,10 @@ a small network for what is not Gaussian (:mod:`xearth.models.enso_diffusion`,
 :mod:`xearth.forecasting.enso_diffusion`). :doc:`Decision 029 </decisions/029-enso-diffusion>` tells
 why it is so, and what networks could not learn.
 """
+WAYS = """\
+Ways to impose a constraint
+---------------------------
+"""
 LIMITS = """\
 Limits
 ------
@@ -273,8 +278,7 @@ Limits
 - The network is worth next to nothing (see *Facts*): 126 years of months hold some eighty windows of
   18 months that do not overlap, from which no network learned anything of the errors that holds in
   years it had not seen. The model is a Gaussian law with a season, for which the denoiser is exact.
-- Guidance draws from the conditional law nearly, not exactly: :doc:`/guide/imposing` has the
-  distance. Several bounds at once, and measures that are not linear, have no such figure.
+- Guidance draws from the conditional law nearly, not exactly: the table above has the distance. Several bounds at once, and measures that are not linear, have no such figure.
 - Asked for what it holds nearly impossible it answers as readily: read in the audit how often free
   members hold it.
 - It knows the cells of Kaplan SST. Other products are read as enso-small reads them.
@@ -363,7 +367,7 @@ def card(model: EnsoDiffusionForecaster, sst: xr.DataArray, path: Path) -> str:
     parts += ["What hangs together\n-------------------\n", paragraph(
         "Of the same forecasts, smaller is better but for the coverage. Intervals were not worked "
         "out for these."), "", listed(["", OWN, OTHER], joint(fields, sst)), ""]  # fmt: skip
-    parts += [what_if(sst), LIMITS]
+    parts += [what_if(sst), WAYS, enso_whatif.table(NAME, sst), LIMITS]
     return "\n".join(parts)
 
 
