@@ -131,8 +131,8 @@ def run_whatif(
     )
     draw = partial(forecaster.forecast, rain, init=init, members=count)
     free, found = draw(), []
-    for levels, transform in ((LEVELS, "dBR"), ((IMPOSSIBLE,), "none")):
-        scale = IntensityClimatology.of(rain, frames=FRAMES, transform=transform)
+    plain = IntensityClimatology.of(rain, frames=FRAMES, transform="none")
+    for levels, scale in ((LEVELS, known), ((IMPOSSIBLE,), plain)):
         for level in levels:
             found += guided(draw, scale, [level]) if drawn else futures(free, scale, [level])
             one = found[-1]
