@@ -10,14 +10,16 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 import xarray as xr
 
 from ..errors import TimeAxisError
-from ..models.prediff.equalizer import Equalizer, band_power
 from .prediff import PreDiffForecaster
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["equalized"]
 
@@ -57,6 +59,10 @@ def equalized(
     TimeAxisError
         An event is too short.
     """
+    import torch
+
+    from ..models.prediff.equalizer import Equalizer
+
     equalizer = Equalizer(forecaster.horizon)
     for turn in range(rounds):
         lacks = np.mean([_lacking(forecaster, e, starts, members, turn) for e in events], axis=0)
@@ -74,6 +80,10 @@ def _lacking(
     forecaster: PreDiffForecaster, event: xr.DataArray, starts: int, members: int, seed: int
 ) -> np.ndarray:
     """Return the logarithm (L, bands) of the power observed over that of members."""
+    import torch
+
+    from ..models.prediff.equalizer import band_power
+
     leads, first = forecaster.horizon, forecaster.history - 1
     last = len(event) - 1 - leads
     if last < first:
