@@ -442,7 +442,7 @@ def _by_frame(measured: xr.DataArray, frames: int) -> bool:
 
 
 def _numbers(
-    measured: xr.DataArray, sequences: xr.DataArray, frames: int, of: Functional
+    measured: xr.DataArray, sequences: xr.DataArray, frames: int, of: Functional | EnergyConserved
 ) -> np.ndarray:
     """Return what was measured as (N, T, m), the same for all frames where it is of them all."""
     missing = int(measured.isnull().sum())
@@ -471,7 +471,9 @@ def _arranged(values: xr.DataArray, measured: xr.DataArray, frames: int) -> np.n
     return np.broadcast_to(whole.transpose(*shape).values.reshape(1, -1), (frames, whole.size))
 
 
-def _statistics(numbers: np.ndarray, of: Functional) -> tuple[np.ndarray, np.ndarray]:
+def _statistics(
+    numbers: np.ndarray, of: Functional | EnergyConserved
+) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and standard deviation (m,)."""
     center, spread = numbers.mean((0, 1)), numbers.std((0, 1))
     if not (spread > 1e-9 * np.maximum(abs(center), 1e-30)).all():
