@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -252,9 +253,6 @@ def _check_weights(forecaster: NetworkForecaster, path: Path) -> None:
     """Refuse weights that do not fit, before anything is computed."""
     from ..models.checkpoints import require_weights
 
+    build = cache(lambda: forecaster.config.build().state_dict())
     for k, state in enumerate(forecaster.states):
-        require_weights(
-            lambda: forecaster.config.build().state_dict(),
-            state,
-            f"{path}: the weights of network {k}",
-        )
+        require_weights(build, state, f"{path}: the weights of network {k}")
