@@ -13,6 +13,7 @@ import xarray as xr
 from ..cf.describe import describe
 from ..cf.discover import discover
 from ..cf.writer import to_cf
+from ..constraints.constraint import Constraint
 from ..data.windows import Window
 from ..errors import ConfigError, TimeAxisError
 from ..forecasting.fit import fit
@@ -177,9 +178,13 @@ def forecast(arguments: argparse.Namespace) -> None:
             f"--plot {drawn}: maps need a field, and {forecaster.name!r} forecasts index series. "
             "Leave it out; xearth.plotting.plume(index, obs) draws one of them."
         )
-    result = forecaster.forecast(
-        past, init=arguments.init, members=arguments.members, seed=arguments.seed
-    )
+    wanted = {"init": arguments.init, "members": arguments.members, "seed": arguments.seed}
+    asked = _constraints(arguments)
+    if asked:
+        result = past.earthformer.forecast(forecaster, **wanted, **asked)
+        print(result.attrs["xearth_constraints"])
+    else:
+        result = forecaster.forecast(past, **wanted)
     if isinstance(result, xr.Dataset) and len(result.data_vars) == 1:
         (result,) = result.data_vars.values()
     what = result.name if isinstance(result, xr.DataArray) else ", ".join(map(str, result))
@@ -190,6 +195,20 @@ def forecast(arguments: argparse.Namespace) -> None:
 
         maps(result, title=f"{forecaster.name}: mean of the members").savefig(drawn, dpi=150)
         print(f"wrote {drawn}")
+
+
+def _constraints(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return what is asked of a forecast: constraints from files of JSON, and the way."""
+    if not arguments.constraint:
+        if arguments.impose is not None:
+            raise ConfigError(
+                f"--impose {arguments.impose} says how to impose constraints, and there are none. "
+                "Give --constraint FILE, or leave it out."
+            )
+        return {}
+    read = [Constraint.from_json(path.read_text("utf-8")) for path in arguments.constraint]
+    way = {} if arguments.impose is None else {"impose": arguments.impose}
+    return {"constraints": read, **way}
 
 
 def history_for(

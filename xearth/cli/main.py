@@ -301,6 +301,13 @@ def _add_forecast(command: argparse.ArgumentParser) -> None:
         "--output", type=Path, default=Path("forecast.nc"), metavar="PATH",
         help="CF file to write, .nc or .zarr (default: %(default)s)",
     )  # fmt: skip
+    command.add_argument(
+        "--constraint", type=Path, action="append", metavar="FILE",
+        help="JSON that Constraint.to_json() returned, which every member shall hold; repeatable",
+    )  # fmt: skip
+    command.add_argument(
+        "--impose", metavar="WAY", help="how constraints are imposed (default: the model's best)"
+    )
     command.add_argument("--plot", type=Path, metavar="PATH", help="also draw maps into this file")
 
 

@@ -182,6 +182,28 @@ def test_train_then_forecast_from_a_file(tmp_path, capsys):
     assert plot.stat().st_size > 5_000
 
 
+def test_forecast_that_holds_a_constraint_from_a_file(tmp_path, capsys):
+    sst = xearth.samples.open("kaplan_sst").sel(time=slice("1984-01", "1986-06"))
+    source, asked, output = (tmp_path / name for name in ("sst.nc", "warm.json", "fc.nc"))
+    xearth.to_cf(sst, source)
+    warm = xearth.Nino34(season="DJF") >= xearth.Q(1.5, "K")
+    asked.write_text(warm.to_json(), "utf-8")
+    argv = ["forecast", str(source), "--members", "3", "--output", str(output)]
+    status, out, err = run(capsys, *argv, "--constraint", str(asked))
+    assert status == 0, err
+    assert "held by 3 of 3" in out
+    found = xearth.from_cf(output)
+    found = found["ssta"] if isinstance(found, xr.Dataset) else found
+    assert float(warm.violation(found).max()) < 1e-3
+    status, _, err = run(capsys, *argv, "--impose", "exact")
+    assert status != 0
+    assert "there are none" in err
+    asked.write_text("{}", "utf-8")
+    status, _, err = run(capsys, *argv, "--constraint", str(asked))
+    assert status != 0
+    assert "constraint" in err
+
+
 def test_forecast_from_index_series(tmp_path, capsys):
     source = tmp_path / "indices.nc"
     xearth.to_cf(xearth.samples.open("xro_indices").load(), source)
