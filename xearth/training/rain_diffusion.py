@@ -119,11 +119,10 @@ def drawn_scores(
     recipe : RainDiffusionRecipe
     count : int
     """
-    frames, found = len(model.config.frames), []
+    found = []
     for k, one in enumerate(_wettest(model, events, recipe, count, seed=recipe.seed + 1)):
-        parts = one.context[:frames] / model.read[0], one.context[frames:] / model.read[1]
         members = [2 * k, 2 * k + 1]  # one alone would take a slower way
-        found.append(model.sample(torch.cat(parts)[None].float(), members=members)[:1])
+        found.append(model.sample(model.scaled(one.context[None]), members=members)[:1])
     return torch.cat(found)
 
 
@@ -167,12 +166,9 @@ def loss_of(model: RainDiffusion, batch: Sequence[Example], t: Tensor, noise: Te
         Times of the process.
     noise : Tensor (N, T, h, w, C)
     """
-    C, frames = model.config.channels, len(model.config.frames)
+    C = model.config.channels
     x0 = torch.stack([one.x for one in batch])[..., :C] / model.scale[:, None, None, :C]
-    context = torch.stack([one.context for one in batch])
-    context = torch.cat(
-        [context[:, :frames] / model.read[0], context[:, frames:] / model.read[1]], 1
-    )
+    context = model.scaled(torch.stack([one.context for one in batch]))
     w = torch.stack([one.weight for one in batch])[..., None]
     process = model.process
     v = model.velocity(context, process.noised(x0, t, noise), t)

@@ -198,7 +198,13 @@ class RainDiffusion(nn.Module):
             Of :func:`~xearth.models.rain_scores.wet_probit`.
         """
         parts = [self.blocks.encode(x)[..., : self.config.channels] for x in (z, probit)]
-        return torch.cat([x / s for x, s in zip(parts, self.read, strict=True)], dim=1)
+        return self.scaled(torch.cat(parts, dim=1))
+
+    def scaled(self, context: Tensor) -> Tensor:
+        """Return a context (N, T_c, h, w, C) of plain coefficients as the denoiser reads it."""
+        counts = torch.tensor([len(self.config.frames), len(self.config.told)])
+        scales = self.read.repeat_interleave(counts.to(self.read.device), dim=0)
+        return context / scales[:, None, None]
 
     def latent(self, r: Tensor) -> Tensor:
         """Return all coefficients (N, T, h, w, n * n) of scores (N, T, H, W), scaled."""
