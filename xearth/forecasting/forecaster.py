@@ -455,8 +455,8 @@ def forecast(
     -------
     DataArray or Dataset (init, lead[, member], y, x)
         See :meth:`NetworkForecaster.forecast`, also for what it raises. With constraints its
-        attributes hold an audit, before and after: ``xearth_constraints`` for readers,
-        ``xearth_audit`` as JSON.
+        attributes hold an audit: ``xearth_constraints`` for readers, ``xearth_audit`` as JSON;
+        with what was before, unless free members cost much (diffusion of rain).
 
     Raises
     ------

@@ -20,7 +20,6 @@ import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -196,7 +195,8 @@ class PreDiffForecaster:
         impose : {"exact", "guided"}
             Guide sampling towards the constraints and then take the nearest fields that hold them,
             which are not negative; or guide alone. The attributes of the forecast say how far each
-            constraint is off, and how far the same members are without it: those are drawn, too.
+            constraint is off. How far the same members are without it takes a second forecast, of
+            the same seed and without constraints, and :func:`xearth.audit_attrs`.
 
         Returns
         -------
@@ -231,18 +231,12 @@ class PreDiffForecaster:
             return self._label(made, frames, None)
         # what cannot hold is refused here, before anything is drawn
         wanted = self._asked(frames, asked, impose) if asked else [None] * count
-        before, after = [], []
-        for i in range(count):
+        drawn = []
+        for i, one in enumerate(wanted):
             start = self._start(frames, i)
-            drawn = partial(self._members, start, frames, i, members=members, seed=seed)
-            before.append(drawn())
-            if asked:
-                after.append(drawn(asked=wanted[i]))
-        free = self._label(np.stack(before), frames, members)
-        if not asked:
-            return free
-        held = self._label(np.stack(after), frames, members)
-        return audited(held, free, Steering(asked, impose))
+            drawn.append(self._members(start, frames, i, members=members, seed=seed, asked=one))
+        made = self._label(np.stack(drawn), frames, members)
+        return audited(made, None, Steering(asked, impose)) if asked else made
 
     def _mean(self, frames: Frames, i: int) -> np.ndarray:
         """Return the mean in mm/h (L, H, W) from a start."""

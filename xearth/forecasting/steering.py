@@ -33,6 +33,7 @@ __all__ = ["PROJECTED", "Asked", "Steering", "audited", "linear", "starts", "way
 Forecast = xr.DataArray | xr.Dataset
 
 PROJECTED = "projected"
+_NUMBERS = ("worst", "mean", "held", "of", "lowest", "highest")  # that are told of before, too
 
 
 class Asked(TypedDict, total=False):
@@ -183,7 +184,7 @@ def starts(forecast: Forecast) -> Iterator[Any]:
 
 def audited(
     after: Forecast,
-    before: Forecast,
+    before: Forecast | None,
     steering: Steering,
     probability: Mapping[str, Any] | None = None,
 ) -> Any:
@@ -191,8 +192,10 @@ def audited(
 
     Parameters
     ----------
-    after, before : DataArray or Dataset
-        With and without the constraints.
+    after : DataArray or Dataset
+        With the constraints.
+    before : DataArray or Dataset, optional
+        Without them; None where it would have to be made for this alone.
     steering : Steering
     probability : mapping, optional
         From the sentence of a constraint to its probability for each start without it.
@@ -200,19 +203,19 @@ def audited(
     Returns
     -------
     DataArray or Dataset
-        ``after`` with the attributes of :func:`xearth.audit_attrs`, each entry with ``before``,
-        the same numbers of the forecast without constraints, and ``probability``; and with
-        ``xearth_imposed``, the way.
+        ``after`` with the attributes of :func:`xearth.audit_attrs`, each entry with
+        ``probability`` and, where it is known, ``before``, the same numbers of the forecast without
+        constraints; and with ``xearth_imposed``, the way.
     """
     attrs = audit_attrs(after, steering.constraints)
     entries = json.loads(attrs["xearth_audit"])
     lines = attrs["xearth_constraints"].split("\n")
-    numbers = ("worst", "mean", "held", "of", "lowest", "highest")
-    for k, old in enumerate(json.loads(audit_attrs(before, steering.constraints)["xearth_audit"])):
-        entries[k]["before"] = {key: old[key] for key in numbers if key in old}
+    for k, old in enumerate(_entries(before, steering)):
+        entries[k]["before"] = {key: old[key] for key in _NUMBERS if key in old}
         lines[k] += f"; before: held by {old['held']} of {old['of']}"
         if old["held"] < old["of"] and old["worst"] is not None:
             lines[k] += f", off by {old['worst']:.3g} {old['units']} at most"
+    for k in range(len(entries)):
         known = None if probability is None else probability.get(entries[k]["says"])
         entries[k]["probability"] = known
         if known is not None:
@@ -225,6 +228,13 @@ def audited(
     }
     text = f"constraints imposed, {steering.way}: {'; '.join(map(str, steering.constraints))}"
     return with_attrs(after, lambda attrs: append_history(attrs, text) | told_attrs)
+
+
+def _entries(forecast: Forecast | None, steering: Steering) -> list[dict[str, Any]]:
+    """Return the entries of the audit of a forecast, if there is one."""
+    if forecast is None:
+        return []
+    return list(json.loads(audit_attrs(forecast, steering.constraints)["xearth_audit"]))
 
 
 def with_attrs(forecast: Forecast, change: Callable[[Mapping[str, Any]], dict[str, Any]]) -> Any:
