@@ -88,9 +88,10 @@ class PreDiff(nn.Module):
         Parameters
         ----------
         autoencoder, denoiser, alignment : path or mapping
-            Official ``.pt`` files, ``.ckpt`` files of the reference's trainers, or state_dicts;
-            one ``.ckpt`` may hold several parts, and is given for each. Where it holds moving
-            averages of the denoiser's weights, those are taken.
+            Official ``.pt`` files, ``.ckpt`` files of the reference's trainers, ``.safetensors``
+            files, or state_dicts; one ``.ckpt`` may hold several parts, and is given for each.
+            Where it holds moving averages of the denoiser's weights, those are taken. No code of a
+            file is run.
         config : str, mapping or PreDiffConfig
             ``sevir_lr``, or the official constructor arguments of each part by its name.
 

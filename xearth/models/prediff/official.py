@@ -6,7 +6,8 @@ and moving averages of the denoiser's weights,
 .. math:: \bar\theta_k = d_k \bar\theta_{k-1} + (1 - d_k) \, \theta_k, \qquad
           d_k = \min\big(d, (1 + k) / (10 + k)\big),
 
-under names without dots; those are what sampling uses here.
+under names without dots; those are what sampling uses here. What else such a file holds, as the
+configuration and the state of the optimizer, is not read and none of its code is run.
 
 Source: the code published with Gao et al. (2023), *PreDiff*.
 """
@@ -17,9 +18,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import TypeVar
+from pickle import UnpicklingError
+from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
+from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from ...errors import CheckpointError
 from ..checkpoints import Renamed, below, load_official_state, tensors_of, unpickle
@@ -34,7 +38,8 @@ __all__ = ["Weights", "load_alignment", "load_autoencoder", "load_denoiser"]
 Weights = str | PathLike[str] | Mapping[str, Tensor]
 Network = TypeVar("Network", bound=nn.Module)
 
-# Prefixes of each part in files of the trainers of the reference; the first that occurs counts.
+# Prefixes of each part in files of the trainers of the reference; the first that occurs counts, and
+# any other where none does.
 _PREFIXES = {
     "autoencoder": ("first_stage_model.", "torch_nn_module."),
     "denoiser": ("torch_nn_module.",),
@@ -50,6 +55,39 @@ _AVERAGES = "model_ema."
 _COUNTERS = ("decay", "num_updates")
 
 
+class _Unread(dict[str, Any]):
+    """What stands for an object of another library in a trainer's file: it takes all, does nothing.
+
+    The configuration in such a file is of classes that need not be installed, and must not run.
+    """
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        super().__init__()
+
+    def __setstate__(self, state: Any) -> None:
+        """Keep nothing."""
+
+
+def _content(path: Path) -> Any:
+    """Return the tensors and plain values in a file."""
+    if path.suffix == ".safetensors" and path.is_file():
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError, ValueError) as error:
+            raise CheckpointError(
+                f"cannot read {path}: {error}. The file is truncated or no safetensors file"
+            ) from error
+    try:
+        foreign = get_unsafe_globals_in_checkpoint(path)
+    except (UnpicklingError, RuntimeError, EOFError, OSError, ValueError, LookupError):
+        foreign = []  # whatever is wrong with the file, reading it says so
+    with safe_globals([(_Unread, name) for name in foreign]):
+        return unpickle(path)
+
+
 @dataclass(frozen=True)
 class _Source:
     """A state_dict and where it is from."""
@@ -60,15 +98,28 @@ class _Source:
     @classmethod
     def read(cls, weights: Weights, part: str) -> _Source:
         if isinstance(weights, Mapping):
-            name = f"the state_dict given as {part}"
-            return cls(tensors_of(weights, name), name)
-        name = str(Path(weights))
-        return cls(tensors_of(unpickle(weights), name), name)
+            name, content = f"the state_dict given as {part}", dict(weights)
+        elif isinstance(weights, str | PathLike):
+            name, content = str(Path(weights)), _content(Path(weights))
+        else:
+            raise CheckpointError(
+                f"{part} is given as {type(weights).__name__}; expected the path of a file or a "
+                "state_dict (of a network: network.state_dict())"
+            )
+        return cls({k: torch.as_tensor(v) for k, v in tensors_of(content, name).items()}, name)
 
     def part(self, part: str) -> dict[str, Tensor]:
         """Return the weights of one part, without prefix."""
-        found = (below(self.state, prefix) for prefix in _PREFIXES[part])
-        return next((state for state in found if state), dict(self.state))
+        mark, known = _MARKS[part], _PREFIXES[part]
+        ends = [k.removesuffix(mark) for k in self.state if f".{k}".endswith(f".{mark}")]
+        found = [prefix for prefix in known if prefix in ends] or ends
+        if len(found) > 1 and not set(known) & set(found):
+            raise CheckpointError(
+                f"{self.name} holds {len(found)} times the weights of the {part}, below "
+                f"{', '.join(map(repr, found))}: pass a state_dict with one of them"
+            )
+        prefixes = found[:1] or [p for p in known if below(self.state, p)][:1]
+        return below(self.state, prefixes[0]) if prefixes else dict(self.state)
 
     def averaged(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the denoiser's weights with the moving averages where the file holds them."""

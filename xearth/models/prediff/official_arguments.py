@@ -7,10 +7,13 @@ Source: the code and configurations published with Gao et al. (2023), *PreDiff*.
 
 from __future__ import annotations
 
+import difflib
+import math
+import numbers
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ...errors import ConfigError
+from ...errors import ConfigError, XearthError
 from ..config_parts import Dropout, GlobalVectors
 from ..cuboid.patterns import parse
 from ..official import CUBOID_FIELDS, block_layers, tuples
@@ -84,7 +87,7 @@ _AUTOENCODER_DEFAULTS: dict[str, Any] = {
     "sample_size": 32,
     "scaling_factor": 0.18215,
 }
-# What the reference can be told, and the one value with which it ran.
+# What the reference can be told, and the one value with which it ran, or which has a place here.
 _FIXED = {
     "downsample_type": "patch_merge",
     "upsample_type": "upsample",
@@ -92,7 +95,42 @@ _FIXED = {
     "pool": "attention",
     "readout_seq": True,
     "act_fn": "silu",
+    "clip_denoised": False,
+    "given_betas": None,
+    "scale_by_std": False,
 }
+_REMEDIES = {
+    "clip_denoised": "clip where you sample: model.sample(context, sampler=DDPM(clip=1.0))",
+    "scale_by_std": "give the factor that it worked out as scale_factor",
+}
+# What says nothing of a trained network: how it was initialized, how it was trained.
+_UNREAD = {
+    *(
+        f"{part}_init_mode"
+        for part in (
+            *("attn_linear", "ffn_linear", "ffn2_linear", "attn_proj_linear", "global_proj_linear"),
+            *("conv", "down_linear", "up_linear", "down_up_linear", "norm"),
+        )
+    ),
+}
+_UNREAD_PROCESS = {
+    *("loss_type", "monitor", "use_ema", "log_every_t", "original_elbo_weight", "l_simple_weight"),
+    *("learn_logvar", "logvar_init", "num_timesteps_cond", "cond_stage_trainable"),
+}
+# What the published YAML files call an argument.
+_YAML_NAMES = {"self_pattern": "block_attn_patterns"}
+# Arguments that can be more than their default says.
+_ALSO: dict[str, tuple[type | None, ...]] = {
+    "input_shape": (tuple,),
+    "target_shape": (tuple,),
+    "block_units": (tuple, None),
+    "block_attn_patterns": (str, tuple, None),
+    "downsample": (int, tuple),
+    "norm_layer": (str, None),
+    "checkpoint_level": (int, bool),
+    "out_len": (int, None),
+}
+_SAID = {bool: "true or false", int: "a whole number", float: "a number", str: "a name"}
 
 
 # Field here -> (argument there, how its value is read).
@@ -106,27 +144,63 @@ _FIELDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
 }
 
 
+def _is(value: Any, kind: type | None) -> bool:
+    """Return whether a value is of a kind: true is no number, a whole number is one."""
+    if kind is bool:
+        return isinstance(value, bool) or (isinstance(value, int) and value in (0, 1))
+    if kind is int:
+        return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if kind is float:
+        real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+        return real and math.isfinite(value)
+    return value is None if kind is None else isinstance(value, kind)
+
+
+def _check_kind(key: str, value: Any, default: Any) -> None:
+    """Raise ConfigError unless a value is of a kind that the argument can be."""
+    kinds = _ALSO.get(key, (None if default is None else type(default),))
+    if any(_is(value, kind) for kind in kinds):
+        return
+    said = " or ".join("null" if k is None else _SAID.get(k, "a list") for k in kinds)
+    text = isinstance(value, str) and {int, float} & set(kinds)
+    hint = ", which YAML reads as text: write it with a point, 1.0e-4" if text else ""
+    raise ConfigError(f"{key} is {value!r}{hint}; expected {said}")
+
+
 def _complete(
-    given: Mapping[str, Any], defaults: Mapping[str, Any], required: tuple[str, ...]
+    given: Mapping[str, Any],
+    defaults: Mapping[str, Any],
+    required: tuple[str, ...] = (),
+    unread: set[str] = _UNREAD,
 ) -> dict[str, Any]:
     """Return all arguments of a network of the reference, given ones over defaults."""
-    values = {key: tuples(value) for key, value in given.items()}
-    unknown = sorted(k for k in values.keys() - defaults.keys() if not k.endswith("_init_mode"))
-    if unknown:
+    if not isinstance(given, Mapping):
         raise ConfigError(
-            f"the reference network has no argument {', '.join(unknown)}; it has "
-            f"{', '.join(defaults)}"
+            f"official arguments are given as {type(given).__name__}; expected a mapping of "
+            "names to values"
         )
-    ctor = {**defaults, **values}
+    values = {_YAML_NAMES.get(key, key): tuples(value) for key, value in given.items()}
+    if len(values) < len(given):
+        raise ConfigError(f"the same argument is given twice among {', '.join(map(str, given))}")
+    unknown = sorted(map(str, values.keys() - defaults.keys() - unread))
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], [*defaults, *unread], 1)
+        raise ConfigError(
+            f"the reference network has no argument {', '.join(unknown)}"
+            f"{f' (did you mean {near[0]}?)' if near else ''}; it has {', '.join(defaults)}"
+        )
+    ctor = {**defaults, **{k: v for k, v in values.items() if k in defaults}}
     for key in required:
         if ctor[key] is None:
             raise ConfigError(f"the official arguments lack {key}: give (T, H, W, C)")
+        if not isinstance(ctor[key], tuple) or len(ctor[key]) != 4:
+            raise ConfigError(f"{key} is {ctor[key]!r}, expected four numbers (T, H, W, C)")
     for key, only in _FIXED.items():
         if ctor.get(key, only) != only:
-            raise ConfigError(
-                f"{key} is {ctor[key]!r}; the reference runs with {only!r} only, and so does "
-                "this network"
-            )
+            remedy = _REMEDIES.get(key, "the reference runs with no other, nor does this network")
+            raise ConfigError(f"{key} is {ctor[key]!r}, expected {only!r}: {remedy}")
+    for key, value in ctor.items():
+        _check_kind(key, value, defaults[key])
     return ctor
 
 
@@ -136,15 +210,31 @@ def _patterns(ctor: Mapping[str, Any]) -> Any:
     if isinstance(names, str):
         return parse(names)
     if names is not None:
-        return tuple(parse(name) for name in names)
-    parts = [ctor[f"block_cuboid_{name}"] for name in ("size", "strategy", "shift_size")]
-    if not isinstance(parts[0][0][0], tuple):
-        return block_layers(*parts)
-    return tuple(block_layers(*level) for level in zip(*parts, strict=True))
+        return tuple(parse(str(name)) for name in names)
+    keys = [f"block_cuboid_{name}" for name in ("size", "strategy", "shift_size")]
+    parts = [ctor[key] for key in keys]
+    try:
+        if not isinstance(parts[0][0][0], tuple):
+            return block_layers(*parts)
+        return tuple(block_layers(*level) for level in zip(*parts, strict=True))
+    except XearthError:
+        raise
+    except (TypeError, ValueError, LookupError) as error:
+        raise ConfigError(
+            f"{', '.join(keys)} are {', '.join(map(repr, parts))}; expected lists of one "
+            "length, of three numbers or letters for each layer, for one level or all"
+        ) from error
+
+
+def _read(key: str, value: Any, read: Callable[[Any], Any]) -> Any:
+    try:
+        return read(value)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{key} is {value!r}, which can not be read: {error}") from error
 
 
 def _cuboid_fields(ctor: Mapping[str, Any]) -> dict[str, Any]:
-    fields = {name: read(ctor[key]) for name, (key, read) in _FIELDS.items()}
+    fields = {name: _read(key, ctor[key], read) for name, (key, read) in _FIELDS.items()}
     if ctor["num_global_vectors"] > 0:
         fields["global_vectors"] = GlobalVectors(
             count=ctor["num_global_vectors"],
@@ -176,7 +266,7 @@ def autoencoder_config(arguments: Mapping[str, Any]) -> AutoencoderConfig:
     ... ).factor
     2
     """
-    ctor = _complete(arguments, _AUTOENCODER_DEFAULTS, ())
+    ctor = _complete(arguments, _AUTOENCODER_DEFAULTS, unread=set())
     levels = len(ctor["block_out_channels"])
     for key, kind in (
         ("down_block_types", "DownEncoderBlock2D"),
@@ -260,6 +350,11 @@ _PROCESS = {
     "v_posterior": ("v_posterior", 0.0),
     "parameterization": ("prediction", "eps"),
 }
+_PROCESS_DEFAULTS = {
+    **{key: default for key, (_, default) in _PROCESS.items()},
+    "scale_factor": 1.0,
+    **{key: _FIXED[key] for key in ("clip_denoised", "given_betas", "scale_by_std")},
+}
 _PARTS = ("autoencoder", "denoiser", "alignment", "diffusion")
 
 
@@ -292,19 +387,22 @@ def official_config(config: str | Mapping[str, Any] | PreDiffConfig) -> PreDiffC
                 f"one give the official arguments by part: a mapping with {', '.join(_PARTS)}"
             )
         return PreDiffConfig.sevir_lr()
+    if not isinstance(config, Mapping):
+        raise ConfigError(
+            f"config is given as {type(config).__name__}; expected 'sevir_lr', a PreDiffConfig, or "
+            f"a mapping with {', '.join(_PARTS)}"
+        )
     if not {"autoencoder", "denoiser"} <= set(config) <= set(_PARTS):
         raise ConfigError(
             f"the official arguments are given for {', '.join(map(str, config)) or 'no part'}; "
             f"expected autoencoder and denoiser, and if wanted alignment and diffusion"
         )
-    diffusion = dict(config.get("diffusion", {}))
-    scale = float(diffusion.pop("scale_factor", 1.0))
-    process = _complete(diffusion, {k: default for k, (_, default) in _PROCESS.items()}, ())
+    process = _complete(config.get("diffusion", {}), _PROCESS_DEFAULTS, unread=_UNREAD_PROCESS)
     aligned = config.get("alignment")
     return PreDiffConfig(
         autoencoder=autoencoder_config(config["autoencoder"]),
         denoiser=denoiser_config(config["denoiser"]),
         alignment=None if aligned is None else alignment_config(aligned),
-        process=Diffusion(**{_PROCESS[key][0]: value for key, value in process.items()}),
-        latent_scale=scale,
+        process=Diffusion(**{ours: process[theirs] for theirs, (ours, _) in _PROCESS.items()}),
+        latent_scale=float(process["scale_factor"]),
     )

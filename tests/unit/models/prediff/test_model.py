@@ -32,7 +32,13 @@ from xearth.models.prediff.config import (
 )
 from xearth.models.prediff.flow import FlowMatching
 from xearth.models.prediff.model import PreDiff
-from xearth.models.prediff.official_arguments import official_config
+from xearth.models.prediff.official_arguments import (
+    _ALIGNMENT_DEFAULTS,
+    _AUTOENCODER_DEFAULTS,
+    _DENOISER_DEFAULTS,
+    _PROCESS_DEFAULTS,
+    official_config,
+)
 from xearth.models.prediff.official_names import (
     ALIGNMENT_NAMES,
     AUTOENCODER_NAMES,
@@ -254,6 +260,28 @@ def test_configuration_goes_to_json_and_back(process):
             "no argument colour",
         ),
         (
+            lambda: official_config({**CONFIG, "denoiser": {**UNET, "atn_drop": 0.1}}),
+            r"atn_drop \(did you mean attn_drop\?\)",
+        ),
+        (
+            lambda: official_config({**CONFIG, "denoiser": {**UNET, "cnv_init_mode": "0"}}),
+            "no argument cnv_init_mode",
+        ),
+        (
+            lambda: official_config({**CONFIG, "denoiser": {**UNET, "self_pattern": "axial"}}),
+            "given twice",
+        ),
+        (lambda: official_config(None), "given as NoneType"),
+        (lambda: official_config({**CONFIG, "autoencoder": [VAE]}), "given as list"),
+        (
+            lambda: official_config({**CONFIG, "diffusion": {"linear_start": "1e-4"}}),
+            "reads as text",
+        ),
+        (
+            lambda: official_config({**CONFIG, "diffusion": {"clip_denoised": True}}),
+            r"DDPM\(clip=1\.0\)",
+        ),
+        (
             lambda: official_config({**CONFIG, "denoiser": {**UNET, "hierarchical_pos_embed": 1}}),
             "hierarchical_pos_embed is 1",
         ),
@@ -270,6 +298,34 @@ def test_configuration_goes_to_json_and_back(process):
 def test_configurations_that_can_not_be_are_refused(make, message):
     with pytest.raises(ConfigError, match=message):
         make()
+
+
+WRONG = (None, "x", -1, 1.5, [], [[]], {}, "1e-4", [1, 2], ["a"] * 4, float("nan"), [[[1]]])
+
+
+def test_wrong_values_of_official_arguments_are_refused_by_name():
+    parts = {
+        "autoencoder": (VAE, _AUTOENCODER_DEFAULTS),
+        "denoiser": (UNET, _DENOISER_DEFAULTS),
+        "alignment": (ALIGN, _ALIGNMENT_DEFAULTS.keys() - _DENOISER_DEFAULTS.keys()),
+        "diffusion": ({}, _PROCESS_DEFAULTS),
+    }
+    for part, (given, defaults) in parts.items():
+        for key in defaults:
+            refused = 0
+            for value in WRONG:
+                try:
+                    official_config({**CONFIG, part: {**given, key: value}})
+                except ConfigError:
+                    refused += 1
+            assert refused >= 6, key
+
+
+def test_names_of_published_files_are_read():
+    yaml = {k: v for k, v in UNET.items() if k != "block_attn_patterns"}
+    named = {**CONFIG, "denoiser": {**yaml, "self_pattern": "axial"}}
+    trained = {"learn_logvar": True, "use_ema": True, "clip_denoised": False}
+    assert official_config({**named, "diffusion": trained}) == official_config(CONFIG)
 
 
 def test_official_process_is_read():
@@ -360,6 +416,54 @@ def test_trainer_files_without_averages_give_the_weights(states, tmp_path):
     torch.save(trainer_file(states, averages=False), tmp_path / "raw.ckpt")
     read = load(states, denoiser=tmp_path / "raw.ckpt")
     assert not any(p.any() for p in read.denoiser.parameters())
+
+
+class Settings:
+    """A configuration of a library that need not be installed."""
+
+    def __init__(self):
+        self.rates = [1e-4, {"depth": (4, 4)}]
+
+    def __setstate__(self, state):
+        raise AssertionError("code of a file must not run")
+
+
+def test_trainer_files_with_objects_of_other_libraries_are_read(model, states, tmp_path):
+    path = tmp_path / "last.ckpt"
+    others = {"hyper_parameters": Settings(), "callbacks": {"path": tmp_path, "kind": Settings}}
+    torch.save(trainer_file(states) | others, path)
+    assert same(load(dict.fromkeys(states, path)), model)
+    torch.save(trainer_file(states)["state_dict"] | {"logvar": Settings()}, path)
+    with pytest.raises(CheckpointError, match="no tensors under: logvar"):
+        load(states, denoiser=path)
+
+
+@pytest.mark.parametrize("prefix", ["model.", "module.", "torch_nn_module._orig_mod."])
+def test_weights_below_any_prefix_are_read(model, states, prefix):
+    below = {part: {prefix + k: v for k, v in state.items()} for part, state in states.items()}
+    assert same(load(below), model)
+    twice = below["denoiser"] | {f"b.{k}": v for k, v in states["denoiser"].items()}
+    with pytest.raises(
+        CheckpointError, match=r"holds 2 times the weights of the denoiser.*'a\.b\.'"
+    ):
+        load(states, denoiser={f"a.{k}": v for k, v in twice.items()})
+
+
+def test_arrays_half_precision_and_safetensors_are_read(model, states, tmp_path):
+    arrays = {k: v.numpy() for k, v in states["denoiser"].items()}
+    half = {k: v.bfloat16() for k, v in states["autoencoder"].items()}
+    path = tmp_path / "vae.safetensors"
+    save_file({k: v.contiguous() for k, v in states["autoencoder"].items()}, path)
+    assert same(load(states, denoiser=arrays, autoencoder=path), model)
+    rough = load(states, autoencoder=half).autoencoder.encoder.conv_in.weight
+    assert rough.dtype == torch.float32
+    torch.testing.assert_close(rough, model.autoencoder.encoder.conv_in.weight, rtol=1e-2, atol=0)
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(CheckpointError, match=r"cannot read .*vae\.safetensors"):
+        load(states, autoencoder=path)
+    for weights in (None, 3, model.denoiser):
+        with pytest.raises(CheckpointError, match="denoiser is given as"):
+            load(states, denoiser=weights)
 
 
 def test_averages_of_another_network_are_refused(states):
