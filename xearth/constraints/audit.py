@@ -44,14 +44,57 @@ def flattened(constraints: Constraint | Sequence[Constraint]) -> tuple[Constrain
     return tuple(part for c in given for part in parts(c))
 
 
-def audit(forecast: Forecast, constraints: Constraint | Sequence[Constraint]) -> xr.Dataset:
+def asked_of(forecast: Forecast) -> tuple[Constraint, ...]:
+    """Return the constraints that a forecast was asked to hold, as its attributes tell.
+
+    Raises
+    ------
+    ConstraintError
+        They tell of none.
+    """
+    fields = (forecast,) if isinstance(forecast, xr.DataArray) else forecast.data_vars.values()
+    told = [field.attrs["xearth_audit"] for field in fields if "xearth_audit" in field.attrs]
+    if not told:
+        raise ConstraintError(
+            "the forecast names no constraints in its attributes (xearth_audit): give those to "
+            "look at, xearth.audit(forecast, constraints)."
+        )
+    entries = (json.dumps(entry["constraint"]) for entry in json.loads(told[0]))
+    return tuple(Constraint.from_json(entry) for entry in entries)
+
+
+def unaudited_attrs(constraints: Sequence[Constraint]) -> dict[str, str]:
+    """Return attributes as those of :func:`audit_attrs` for a forecast that is not computed.
+
+    Parameters
+    ----------
+    constraints : sequence of Constraint
+
+    Returns
+    -------
+    dict
+        What was asked, without numbers, and how to get them.
+    """
+    entries = [_asked(c) for c in constraints]
+    later = "not computed yet, see xearth.audit(forecast)"
+    return {
+        "xearth_constraints": "\n".join(f"{entry['says']}: {later}" for entry in entries),
+        "xearth_audit": json.dumps(entries, ensure_ascii=False),
+    }
+
+
+def audit(
+    forecast: Forecast, constraints: Constraint | Sequence[Constraint] | None = None
+) -> xr.Dataset:
     """Return how far a forecast is outside each constraint, by start and member.
 
     Parameters
     ----------
     forecast : DataArray or Dataset
-    constraints : Constraint or sequence of them
-        Conjunctions are taken apart.
+        Dask arrays stay lazy.
+    constraints : Constraint or sequence of them, optional
+        Conjunctions are taken apart. By default those that the forecast was asked to hold, as its
+        attributes tell.
 
     Returns
     -------
@@ -63,7 +106,7 @@ def audit(forecast: Forecast, constraints: Constraint | Sequence[Constraint]) ->
     Raises
     ------
     ConstraintError, LeadError, RegionError
-        The forecast lacks what a constraint asks for.
+        The forecast lacks what a constraint asks for, or names no constraints.
 
     Examples
     --------
@@ -73,7 +116,7 @@ def audit(forecast: Forecast, constraints: Constraint | Sequence[Constraint]) ->
     >>> found["holds"].values.tolist(), round(found["violation_2"].item(), 2)
     ([True, False], 0.62)
     """
-    flat = flattened(constraints)
+    flat = asked_of(forecast) if constraints is None else flattened(constraints)
     sentences = xr.Variable("constraint", [str(c) for c in flat])
     holds = [c.check(forecast) for c in flat]
     found = xr.Dataset({"holds": xr.concat(holds, sentences, coords="minimal", compat="override")})
@@ -92,7 +135,7 @@ def worst(constraint: Constraint, forecast: Forecast) -> xr.DataArray:
 
 
 def audit_attrs(
-    forecast: Forecast, constraints: Constraint | Sequence[Constraint]
+    forecast: Forecast, constraints: Constraint | Sequence[Constraint] | None = None
 ) -> dict[str, str]:
     """Return attributes that say what was asked of a forecast and what it holds.
 
@@ -117,7 +160,8 @@ def audit_attrs(
     >>> print(audit_attrs(rain, xearth.AreaMean() <= xearth.Q(1, "mm/h"))["xearth_constraints"])
     the area mean over the whole domain in each frame is at most 1 mm h-1: held by 1 of 1; measured 0.384 to 0.401 mm h-1
     """  # noqa: E501 - one line of output
-    entries = [_entry(c, forecast) for c in flattened(constraints)]
+    flat = asked_of(forecast) if constraints is None else flattened(constraints)
+    entries = [_entry(c, forecast) for c in flat]
     lines = [_line(entry) for entry in entries]
     return {
         "xearth_constraints": "\n".join(lines),
@@ -125,11 +169,13 @@ def audit_attrs(
     }
 
 
+def _asked(constraint: Constraint) -> dict[str, Any]:
+    return {"says": str(constraint), "constraint": json.loads(constraint.to_json())}
+
+
 def _entry(constraint: Constraint, forecast: Forecast) -> dict[str, Any]:
     excess, holds = worst(constraint, forecast).compute(), constraint.check(forecast).compute()
-    found = {
-        "says": str(constraint),
-        "constraint": json.loads(constraint.to_json()),
+    found = _asked(constraint) | {
         "units": str(excess.attrs.get("units", "1")),
         "worst": float(excess.max()),
         "mean": float(excess.mean()),

@@ -19,6 +19,7 @@ import xarray as xr
 from ..cf.discover import discover
 from ..cf.forecast_coords import forecast_coords
 from ..cf.timeaxis import TimeAxis
+from ..constraints.audit import unaudited_attrs
 from ..data.windows import Window
 from ..errors import ConfigError, TimeAxisError
 from ..verification.leaks.provenance import Provenance
@@ -79,8 +80,10 @@ def hindcast(
         128 MiB.
     constraints, impose : optional
         What each member of each start shall hold, as for :func:`xearth.forecast`. They are checked
-        on the first start, which is forecast for this; other starts when they are computed. There
-        is no audit in the attributes: :func:`xearth.audit` makes one of what was computed.
+        on the first start, which is forecast for this; other starts when they are computed. The
+        attributes say what was asked, and that residuals are not computed yet:
+        ``xearth.audit(hindcast)`` tells them by start and member, lazily, and
+        :func:`xearth.write_hindcast` writes the audit into the attributes.
 
     Returns
     -------
@@ -216,10 +219,8 @@ class _Plan:
             "xearth_data": told,
         }
         if self.steering is not None:
-            attrs |= {
-                "xearth_imposed": self.steering.way,
-                "xearth_constraints": "\n".join(map(str, self.steering.constraints)),
-            }
+            attrs |= {"xearth_imposed": self.steering.way}
+            attrs |= unaudited_attrs(self.steering.constraints)
         return xr.DataArray(data, coords=kept, dims=first.dims, name=first.name, attrs=attrs)
 
 

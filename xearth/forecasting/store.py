@@ -32,8 +32,9 @@ import numpy as np
 import xarray as xr
 
 from ..cf.discover import discover
-from ..cf.writer import checked_target, to_cf
-from ..errors import DataTypeError, SourceError
+from ..cf.writer import checked_target, from_cf, to_cf
+from ..constraints.audit import audit_attrs
+from ..errors import DataTypeError, SourceError, XearthError
 from .fingerprint import fingerprint
 
 __all__ = ["write_hindcast"]
@@ -58,6 +59,10 @@ def write_hindcast(
     every worker must see the path). Stop it in any way and call it again with the same hindcast:
     finished blocks are not computed again, and the store is the same as without the stop. Until
     all is done it lies in ``NAME.zarr.incomplete``.
+
+    Constraints that a hindcast was asked to hold are audited when all blocks are there, and the
+    audit is written into the attributes (if leads or cells that they ask for were cut off, the
+    attributes go on saying that it is not computed).
 
     Parameters
     ----------
@@ -295,6 +300,7 @@ class _Work:
             )
         for leftover in self.store.rglob("*.partial"):  # of a writer that was killed
             leftover.unlink()
+        self._audit()
         with warnings.catch_warnings():  # zarr says that format 3 does not define this yet
             warnings.filterwarnings("ignore", message="Consolidated metadata", module="zarr")
             zarr.consolidate_metadata(str(self.store))
@@ -304,6 +310,25 @@ class _Work:
         os.replace(self.store, self.target)
         _discard(self.folder)
         return self.target
+
+    def _audit(self) -> None:
+        """Tell in the attributes how far what is on disk is off what it was asked to hold."""
+        import zarr
+
+        attrs = {name: self.laid[name].attrs for name in self.fields}
+        asked = [name for name in self.fields if _is_unaudited(attrs[name])]
+        if not asked:
+            return
+        how: dict[str, Any] = {"consolidated": False, "decode_timedelta": False}
+        with xr.open_zarr(self.store, decode_coords="all", **how) as opened:
+            made = from_cf(opened)
+            try:
+                told = audit_attrs(made[asked[0]] if len(asked) == 1 else made[asked])
+            except XearthError:  # the attributes say already that it is not computed
+                return
+        for name in asked:
+            array = zarr.open_array(str(self.store), path=name, mode="r+", zarr_format=3)
+            array.attrs.update(told)
 
     def _same(self, found: dict[str, Any], place: Path) -> None:
         differing = sorted(
@@ -330,6 +355,11 @@ class _Work:
                 f"({details}). Ask for the same, write to another name, or begin anew with "
                 "resume=False (--no-resume)."
             )
+
+
+def _is_unaudited(attrs: dict[str, Any]) -> bool:
+    """Tell whether attributes name constraints without saying what was held."""
+    return any("held" not in entry for entry in json.loads(attrs.get("xearth_audit", "[]")))
 
 
 def _request_of(store: Path) -> dict[str, Any]:

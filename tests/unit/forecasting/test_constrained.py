@@ -14,6 +14,7 @@ from xearth.errors import ConstraintError, LeadError, RegionError, UnitsError
 from xearth.models.heads import LowRankGaussian
 from xearth.reference.climatology import Climatology
 from xearth.reference.persistence import Persistence
+from xearth.testing.assertions import raise_if_dask_computes
 
 from .conftest import make_forecaster
 
@@ -201,8 +202,25 @@ def test_hindcasts_are_lazy(field, model):
     whole = model.forecast(field, init=starts, members=3, constraints=warm)
     np.testing.assert_allclose(hc.values, whole.values, rtol=1e-5, atol=1e-5)
     assert hc.attrs["xearth_imposed"] == "conditional"
+    # residuals are those of the forecasts, and lazy; attributes say where they are
+    near = [warm, xearth.EachCell() <= Q(1.5, "K")]
+    cut = {"members": 3, "constraints": near, "impose": "projected"}
+    hc = xearth.hindcast(field, model, init=starts, starts_per_block=4, **cut)
+    with raise_if_dask_computes():
+        lazy = xearth.audit(hc)
+    assert all(variable.chunks is not None for variable in lazy.data_vars.values())
+    whole = model.forecast(field, init=starts, **cut)
+    found, expected = lazy.compute(), xearth.audit(whole, near)
+    xr.testing.assert_allclose(found, expected, atol=1e-6)
+    assert found["violation_2"].attrs == expected["violation_2"].attrs
+    assert hc.attrs["xearth_constraints"].count("xearth.audit(forecast)") == 2
+    for made in (hc.compute(), whole):  # what was asked is in the attributes of both
+        now = json.loads(xearth.audit_attrs(made)["xearth_audit"])
+        assert [entry["held"] for entry in now] == [18, 18]
     free = xearth.hindcast(field, model, init=starts, members=3, starts_per_block=4)
     assert free.data.name != hc.data.name
+    with pytest.raises(ConstraintError, match="names no constraints"):
+        xearth.audit(free)
     with pytest.raises(ConstraintError, match="no forecast can hold"):
         xearth.hindcast(
             field, model, init=starts, members=3, constraints=[warm, overall <= Q(0, "K")]

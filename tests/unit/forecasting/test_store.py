@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+import xearth
 from xearth.cf.writer import from_cf, to_cf
 from xearth.errors import AxisError, DataTypeError, SourceError
 from xearth.forecasting.hindcast import hindcast
@@ -66,6 +67,17 @@ def test_reading_back_gives_the_same_hindcast(field, model, tmp_path, members, s
         assert back.attrs == expected.attrs
         assert back["lead"].attrs == expected["lead"].attrs
     assert sorted(p.name for p in tmp_path.iterdir()) == ["hc.zarr"]
+
+
+def test_constraints_are_audited_in_the_attributes_of_the_store(field, model, tmp_path):
+    asked = {"members": 3, "constraints": xearth.AreaMean() >= xearth.Q(0.2, "K")}
+    starts = slice("2000-03", "2000-12")
+    lazy = hindcast(field, model, init=starts, starts_per_block=5, **asked)
+    back = from_cf(write_hindcast(lazy, tmp_path / "hc.zarr"))["ssta"]
+    attrs = xearth.audit_attrs(xearth.forecast(field, model, init=starts, **asked))
+    assert json.loads(back.attrs["xearth_audit"])[0]["held"] == 30
+    assert {key: back.attrs[key] for key in attrs} == attrs
+    assert write_hindcast(lazy, tmp_path / "hc.zarr") == tmp_path / "hc.zarr"  # it is known again
 
 
 @pytest.mark.filterwarnings("ignore::xearth.errors.LeakageWarning")
