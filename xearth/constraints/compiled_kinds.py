@@ -190,7 +190,7 @@ class Part:
 def _part(
     condition: Condition, where: Place, names: Sequence[str | None], geometry: Geometry
 ) -> Condition:
-    """Return a condition on the fields of some variables in a place."""
+    """Return a condition on the fields of some variables in a place, itself if that is all."""
     import torch
 
     field = geometry.one(names[0])
@@ -199,6 +199,8 @@ def _part(
     if not known.any():
         raise RegionError(f"{condition.name}: expected some cell with a value, found none.")
     channels = tuple(geometry.channel(name) for name in names)
+    if known.all() and channels == tuple(range(geometry.shape[-1])):
+        return condition
     return Part(condition, channels, torch.as_tensor(known[..., None]))
 
 

@@ -39,6 +39,8 @@ Forecast = xr.DataArray | xr.Dataset
 
 #: Part of the size of a number within which it equals another: sums of float32 cells.
 ROUNDING = 1e-5
+#: The same of cells that are compared: rounding of single precision, and of units.
+CELLS = 1e-6
 #: Standard deviations that hold 95 % of a Gaussian.
 CENTRAL = 1.959964
 

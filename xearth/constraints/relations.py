@@ -32,7 +32,7 @@ from ..errors import ConstraintError, LeadError, UnitsError
 from ..units import affine, cf_format, compatible, convert_array, parse
 from .amount import Amount
 from .areal import Areal, AreaMean
-from .constraint import ROUNDING, Constraint, difference_attrs
+from .constraint import CELLS, ROUNDING, Constraint, difference_attrs
 from .frames import frame_dim
 from .functional import Forecast
 from .reading import field_of, larger, plane, variable_text
@@ -175,9 +175,9 @@ class Monotone(Constraint):
         excess.attrs = difference_attrs(field.attrs, f"violation: {self}")
         return excess.transpose(*field.dims).rename("violation")
 
-    def tolerance(self, obj: Forecast) -> float:
-        """Return 0."""
-        return 0.0
+    def tolerance(self, obj: Forecast) -> xr.DataArray:
+        """Return rounding errors of cells, of single precision."""
+        return CELLS * abs(field_of(obj, self.variable)).max()
 
     def on(self, template: Forecast) -> Condition:
         """Return the condition of the cells along the frames."""
@@ -239,9 +239,9 @@ class Ordered(Constraint):
         excess.attrs = difference_attrs(fields[0].attrs, f"violation: {self}")
         return excess.rename("violation")
 
-    def tolerance(self, obj: Forecast) -> float:
-        """Return 0."""
-        return 0.0
+    def tolerance(self, obj: Forecast) -> xr.DataArray:
+        """Return rounding errors of cells, of single precision, also of units."""
+        return CELLS * larger(*(abs(field).max() for field in self.fields(obj)))
 
     def on(self, template: Forecast) -> Condition:
         """Return the condition of the channels of each cell."""

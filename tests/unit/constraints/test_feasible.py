@@ -7,19 +7,24 @@ import pytest
 import xarray as xr
 
 import xearth
+from xearth.constraints import program
 from xearth.errors import ConstraintError, LeadError, MissingDataError, RegionError, UnitsError
+from xearth.fields.weights import cell_area
 
 from .conftest import forecast, labeled, tensor
 
 Q = xearth.Q
 mean, cells = xearth.AreaMean(), xearth.EachCell()
 HALF = xearth.Mask((forecast()["lat"] < 52) & (forecast()["lon"] > 0), "south")
+GAUGE = xearth.Points(lat=50.0, lon=20.0)
 REST = xearth.Mask((forecast()["lat"] >= 52) & (forecast()["lon"] > 0), "north")
 
 
 def mm(value):
     return Q(value, "mm/h")
 
+
+DECIBELS = xearth.TransformedMean(least=mm(0.1))
 
 IMPOSSIBLE = {
     "two means": [mean == mm(1), mean == mm(2)],
@@ -53,6 +58,35 @@ IMPOSSIBLE = {
         xearth.Conserved(mean), xearth.AreaMean(leads=(1,)) == mm(1),
         xearth.AreaMean(leads=(4,)) == mm(2),
     ],
+    "what only rises and falls": [
+        xearth.Monotone(), xearth.AreaMean(leads=(1,)) >= mm(5), xearth.AreaMean(leads=(4,)) <= mm(3),
+    ],
+    "what only falls and rises at a gauge": [
+        xearth.Monotone("falling"), xearth.AtPoints(GAUGE, leads=(1,)) <= mm(1),
+        xearth.AtPoints(GAUGE, leads=(3,)) >= mm(2),
+    ],
+    "a part that rises beyond the whole": [
+        xearth.Monotone(where=HALF), xearth.AreaMean(HALF, leads=(2,)) >= mm(9),
+        xearth.AreaMean(leads=(4,)) <= mm(2), xearth.NonNegative(),
+    ],
+    "ranges that rise and fall": [
+        xearth.Monotone(), xearth.EachCell(HALF, leads=(1,)) >= mm(5),
+        xearth.EachCell(leads=(4,)) <= mm(3),
+    ],
+    "a largest value that is higher before": [
+        xearth.Monotone(), xearth.AreaMaximum(leads=(1,)) >= mm(9),
+        xearth.AreaMaximum(leads=(4,)) <= mm(5),
+    ],
+    "a fraction by cells that are lower later": [
+        xearth.Monotone(), xearth.AreaFraction(above=mm(5), leads=(1,)) >= Q(80, "%"),
+        xearth.EachCell(HALF, leads=(4,)) <= mm(3),
+    ],
+    "two means of decibels": [DECIBELS >= Q(5, "1"), DECIBELS <= Q(3, "1")],
+    "decibels above the range": [DECIBELS >= Q(5, "1"), cells <= mm(3)],
+    "decibels that rise and fall": [
+        xearth.Monotone(), xearth.TransformedMean(least=mm(0.1), leads=(1,)) >= Q(5, "1"),
+        xearth.TransformedMean(least=mm(0.1), leads=(4,)) <= Q(3, "1"),
+    ],
 }  # fmt: skip
 
 POSSIBLE = {
@@ -64,6 +98,14 @@ POSSIBLE = {
     ],
     "extremes": [
         xearth.AreaMaximum() >= mm(30), xearth.AreaQuantile(level=0.5) <= mm(1), mean >= mm(3),
+    ],
+    "what only rises and rises": [
+        xearth.Monotone(), xearth.AreaMean(leads=(1,)) == mm(1), xearth.AreaMean(leads=(4,)) == mm(1),
+        xearth.NonNegative(),
+    ],
+    "a half that falls while the whole rises": [
+        xearth.Monotone(where=HALF), xearth.AreaMean(REST, leads=(1,)) >= mm(5),
+        xearth.AreaMean(REST, leads=(4,)) <= mm(3), mean >= mm(2),
     ],
     "a mean and a Gaussian one": [mean == mm(1), mean.near(mm(9), mm(1))],
 }  # fmt: skip
@@ -82,6 +124,14 @@ def test_what_cannot_hold_is_named_and_each_of_the_named_is_needed(name):
     assert all(str(c) in str(error.value) for c in found)
 
 
+@pytest.mark.parametrize("name", ["a gauge out of range", "a mean above the range",
+                                  "a part that rises beyond the whole"])  # fmt: skip
+def test_ranges_carried_through_a_large_program_contradict(name, monkeypatch):
+    monkeypatch.setattr(program, "_MOST", 0)
+    assert set(xearth.conflicts(IMPOSSIBLE[name], forecast())) == set(IMPOSSIBLE[name])
+    assert all(xearth.conflicts(asked, forecast()) == () for asked in POSSIBLE.values())
+
+
 @pytest.mark.parametrize("name", POSSIBLE)
 def test_what_can_hold_is_let_pass(name):
     asked = xearth.All(tuple(POSSIBLE[name]))
@@ -90,6 +140,50 @@ def test_what_can_hold_is_let_pass(name):
     if name != "a mean and a Gaussian one":
         held = labeled(asked.on(fc).project(tensor(fc)), fc)
         assert asked.check(held).all()
+
+
+def test_orders_of_variables_meet_their_means():
+    one = forecast()
+    ds = xr.Dataset(
+        {n: one.rename(n).assign_attrs(standard_name=n) for n in ("low", "mid", "high")}
+    )
+    ordered = xearth.Ordered(("low", "mid", "high"))
+    above = xearth.AreaMean(HALF, "low") >= mm(5)
+    below = xearth.AreaMean(HALF, "high", per="horizon") <= mm(4)
+    rises = xearth.Monotone(variable="mid")
+    assert xearth.conflicts([rises, above, ordered, below], ds) == (above, ordered, below)
+    late = xearth.AreaMean(HALF, "high", leads=(4,)) <= mm(4)
+    early = xearth.AreaMean(HALF, "low", leads=(1,)) >= mm(5)
+    assert set(xearth.conflicts([rises, early, ordered, late], ds)) == {rises, early, ordered, late}
+    assert xearth.conflicts([early, ordered, late], ds) == ()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_unlike_cells_in_order_are_judged_as_by_one_program_of_all_cells(seed, monkeypatch):
+    """Random sums of few cells, beside ranges and orders, by a program without merged cells."""
+    from scipy import optimize
+
+    rng = np.random.default_rng(seed)
+    fc = forecast().isel(lead=slice(0, 3), lat=slice(2, 4), lon=slice(0, 3), member=0)
+    masks = [xearth.Mask(fc[0, 0].drop_attrs() > q, str(q)) for q in (-1.0, 1.5, 2.5)]
+    asked, A, b = [xearth.Monotone()], [], []
+    for lead in (1, 2, 3):
+        mask, level = masks[rng.integers(3)], float(rng.uniform(1, 4))
+        sign = rng.choice([-1, 1])
+        place = xearth.AreaMean(mask, leads=(lead,))
+        asked.append(place <= mm(level) if sign > 0 else place >= mm(level))
+        row = np.zeros((3, 2, 3))
+        row[lead - 1] = mask.cells.da.values * cell_area(fc).values
+        A.append(sign * row.ravel() / row.sum())
+        b.append(sign * level)
+    asked += [xearth.EachCell() <= mm(3.5), xearth.NonNegative()]
+    steps = np.kron(np.diff(np.eye(3), axis=0), np.eye(6))
+    whole = optimize.linprog(
+        np.zeros(18), np.vstack([*A, -steps]), [*b, *np.zeros(12)], bounds=(0, 3.5)
+    )
+    assert (xearth.conflicts(asked, fc) == ()) == (whole.status == 0)
+    monkeypatch.setattr(program, "_MOST", 0)  # as of programs too large to be solved
+    assert xearth.conflicts(asked, fc) == () or whole.status != 0
 
 
 def test_columns_of_large_fields_are_few_unknowns():

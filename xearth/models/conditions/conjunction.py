@@ -39,6 +39,7 @@ from torch import Tensor
 from ...errors import ConstraintError
 from .carried import carried, restored
 from .linear import Linear, nearest
+from .ordered import Monotone, Ordering
 from .protocol import Condition, Curved, relative
 from .ranges import Range, _clamp, box, nearest_in_box
 from .sides import sided
@@ -140,14 +141,20 @@ class All:
         if not bool(well.all()):
             self._refuse(y[~well][:1].double(), found[~well][:1])
         if self.convex or found.dtype == y.dtype:
-            ranges = [part for part in self.parts if isinstance(part, Range)]
-            found = found.to(y.dtype)
-            return _clamp(found, box(ranges, found)) if ranges else found
+            return self._compared(found.to(y.dtype))
         # rounding may bring cells to the other side of a threshold
         found, well = _in_turn(self._sets, found.to(y.dtype), SINGLE)
         if not bool(well.all()):
             self._refuse(y[~well][:1], found[~well][:1])
         return found
+
+    def _compared(self, found: Tensor) -> Tensor:
+        """Return the field with what is compared cell by cell held to the last digit."""
+        if self.convex:
+            for part in self.parts:
+                found = part.project(found) if isinstance(part, Monotone | Ordering) else found
+        ranges = [part for part in self.parts if isinstance(part, Range)]
+        return _clamp(found, box(ranges, found)) if ranges else found
 
     def _refuse(self, y: Tensor, found: Tensor) -> None:
         worst = max(self.parts, key=lambda part: float(relative(part, found).nan_to_num(1).max()))

@@ -1,0 +1,179 @@
+r"""What a condition says of the cells of a field, as rows of a linear program.
+
+The unknowns are the cells :math:`y_i` of the flattened field and, for each transform :math:`g` of a
+transformed mean, their images :math:`z_i = g(y_i)`. As :math:`g` rises, a range :math:`l \le y_i
+\le u` is :math:`g(l) \le z_i \le g(u)`, and what is in order in :math:`y` is so in :math:`z`. That
+:math:`z_i` belongs to :math:`y_i` beyond that is left out: the program knows of fewer
+contradictions than there are, and of none that is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from .compiled_kinds import Part
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+    from ..models.conditions.ordered import Monotone, Ordering
+    from ..models.conditions.protocol import Condition
+    from ..models.conditions.ranges import Range
+    from ..models.conditions.rows import Rows
+    from ..models.conditions.transformed import Transform
+
+__all__ = ["Claim", "claim_of", "lifted"]
+
+Floats = npt.NDArray[np.float64]
+Cells = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True, eq=False)
+class Claim:
+    """What a condition says of ``n`` unknowns.
+
+    Parameters
+    ----------
+    n : int
+    sums : csr_array (m, n), optional
+        Of which ``lower`` and ``upper`` (m,) are bounds.
+    low, high : arrays (n,), optional
+        Ranges of the unknowns.
+    shares : tuple of (threshold, least, most), each (m,)
+        Of each sum, the part of its weight whose unknowns are at or above the threshold lies
+        between.
+    before, after : int arrays (e,), optional
+        Pairs of unknowns, the first not above the second.
+    transform : Transform, optional
+        Of the unknowns of the sums.
+    """
+
+    n: int
+    sums: csr_array | None = None
+    lower: Floats | None = None
+    upper: Floats | None = None
+    low: Floats | None = None
+    high: Floats | None = None
+    shares: tuple[tuple[Floats, Floats, Floats], ...] = ()
+    before: Cells | None = None
+    after: Cells | None = None
+    transform: Transform | None = None
+
+
+def claim_of(condition: Condition, shape: tuple[int, ...]) -> Claim | None:
+    """Return what is judged of a condition on fields (T, H, W, C), None if nothing is."""
+    from ..models.conditions.extremes import Exceedance, Maximum, Quantile
+    from ..models.conditions.linear import Linear
+    from ..models.conditions.ordered import Monotone, Ordering
+    from ..models.conditions.ranges import Range
+    from ..models.conditions.scaled import Scaled
+    from ..models.conditions.transformed import TransformedMean
+
+    if isinstance(condition, Range):
+        return _ranged(condition, shape)
+    inner = condition.condition if isinstance(condition, Part) else condition
+    if isinstance(inner, Monotone | Ordering):
+        return _ordered(inner, condition, shape)
+    if not isinstance(
+        condition, Linear | Scaled | Maximum | Quantile | Exceedance | TransformedMean
+    ):
+        return None
+    m, weights = len(condition.rows), condition.rows.weights
+    lower, upper = (np.broadcast_to(b.numpy(), (m,)) for b in condition.bounds(weights))
+    if isinstance(condition, Linear | Scaled | TransformedMean):
+        sums = _sums(condition.rows)
+        transform = condition.transform if isinstance(condition, TransformedMean) else None
+        found = Claim(sums.shape[1], sums, lower, upper, transform=transform)
+        return found if condition.exact else None
+    sums = _sums(condition.rows.mean())
+    if isinstance(condition, Exceedance):
+        threshold = np.full(m, condition.threshold)
+        return Claim(sums.shape[1], sums, shares=((threshold, lower, upper),))
+    if isinstance(condition, Quantile):
+        part, ones, none = np.full(m, 1.0 - condition.q), np.ones(m), np.zeros(m)
+        return Claim(sums.shape[1], sums, shares=((lower, part, ones), (upper, none, part)))
+    high = np.full(sums.shape[1], np.inf)
+    row, cell = (part.numpy() for part in condition.rows.entries[:2])
+    high[cell] = upper[row]
+    least = np.array([sums[[j]].data.min() for j in range(m)])
+    return Claim(sums.shape[1], sums, high=high, shares=((lower, least, np.ones(m)),))
+
+
+def _sums(rows: Rows) -> csr_array:
+    from scipy import sparse
+
+    row, cell, weight = (part.numpy() for part in rows.entries)
+    return sparse.csr_array((weight, (row, cell)), shape=(len(rows), rows.shape.numel()))
+
+
+def _ranged(condition: Range, shape: tuple[int, ...]) -> Claim:
+    where = True if condition.where is None else condition.where.numpy()
+    low, high = (b.numpy() for b in condition.bounds(condition.lower))  # type: ignore[arg-type]
+    low, high = np.where(where, low, -np.inf), np.where(where, high, np.inf)
+    ends = (np.broadcast_to(b, shape).ravel() for b in (low, high))
+    return Claim(int(np.prod(shape)), None, None, None, *ends)
+
+
+def _ordered(inner: Monotone | Ordering, whole: Condition, shape: tuple[int, ...]) -> Claim:
+    """Return pairs of cells that follow each other; those that are left out are passed over."""
+    from ..models.conditions.ordered import Monotone
+
+    cells = np.arange(np.prod(shape)).reshape(shape)
+    has = np.ones(shape, dtype=bool)
+    if isinstance(whole, Part):
+        cells = cells[..., list(whole.channels)]
+        has = np.broadcast_to(whole.where.numpy(), cells.shape)
+    rises = isinstance(inner, Monotone)
+    if not rises:
+        cells, has = cells[..., list(inner.channels)], has[..., list(inner.channels)]
+    axis = 0 if rises else -1
+    chains = (np.moveaxis(a, axis, -1).reshape(-1, a.shape[axis]) for a in (cells, has))
+    chain, valid = chains
+    number = np.nonzero(valid)[0]
+    inside = chain[valid]
+    same = number[1:] == number[:-1]
+    pair = inside[:-1][same], inside[1:][same]
+    before, after = pair if getattr(inner, "sign", 1) > 0 else pair[::-1]
+    return Claim(int(np.prod(shape)), before=before, after=after)
+
+
+def lifted(claims: Sequence[Claim]) -> list[Claim]:
+    """Return the claims on the cells and on their images by each transform that occurs."""
+    from scipy import sparse
+
+    spaces = list(dict.fromkeys(c.transform for c in claims if c.transform is not None))
+    if not spaces:
+        return list(claims)
+    found, n = [], claims[0].n
+    whole = n * (len(spaces) + 1)
+    for claim in claims:
+        at = 0 if claim.transform is None else n * (1 + spaces.index(claim.transform))
+        low, high, sums = claim.low, claim.high, claim.sums
+        if sums is not None:
+            place = (sums.data, sums.indices + at, sums.indptr)
+            sums = sparse.csr_array(place, shape=(sums.shape[0], whole))
+        low = None if low is None else np.concatenate([low, *(_image(g, low) for g in spaces)])
+        high = None if high is None else np.concatenate([high, *(_image(g, high) for g in spaces)])
+        if claim.transform is not None:
+            low = np.full(whole, -np.inf)
+            low[at : at + n] = claim.transform.floor
+        before, after = (
+            None if e is None else np.concatenate([e + k * n for k in range(len(spaces) + 1)])
+            for e in (claim.before, claim.after)
+        )
+        ends = {"low": low, "high": high, "before": before, "after": after}
+        found.append(replace(claim, n=whole, sums=sums, transform=None, **ends))
+    return found
+
+
+def _image(transform: Transform, ends: Floats) -> Floats:
+    """Return transformed ends of ranges."""
+    import torch
+
+    values, back = np.unique(ends, return_inverse=True)
+    return np.asarray(transform.forward(torch.from_numpy(values)).numpy()[back])
