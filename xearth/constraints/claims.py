@@ -21,8 +21,9 @@ from .compiled_kinds import Part
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
+    from ..models.conditions.extremes import Exceedance, Maximum, Quantile
     from ..models.conditions.ordered import Monotone, Ordering
-    from ..models.conditions.protocol import Condition
+    from ..models.conditions.protocol import Bounded, Condition
     from ..models.conditions.ranges import Range
     from ..models.conditions.rows import Rows
     from ..models.conditions.transformed import Transform
@@ -79,29 +80,40 @@ def claim_of(condition: Condition, shape: tuple[int, ...]) -> Claim | None:
     inner = condition.condition if isinstance(condition, Part) else condition
     if isinstance(inner, Monotone | Ordering):
         return _ordered(inner, condition, shape)
-    if not isinstance(
-        condition, Linear | Scaled | Maximum | Quantile | Exceedance | TransformedMean
-    ):
-        return None
-    m, weights = len(condition.rows), condition.rows.weights
-    lower, upper = (np.broadcast_to(b.numpy(), (m,)) for b in condition.bounds(weights))
     if isinstance(condition, Linear | Scaled | TransformedMean):
-        sums = _sums(condition.rows)
+        sums, (lower, upper) = _sums(condition.rows), _ends(condition)
         transform = condition.transform if isinstance(condition, TransformedMean) else None
         found = Claim(sums.shape[1], sums, lower, upper, transform=transform)
         return found if condition.exact else None
-    sums = _sums(condition.rows.mean())
+    if isinstance(condition, Maximum | Quantile | Exceedance):
+        return _shared(condition)
+    return None
+
+
+def _shared(condition: Maximum | Quantile | Exceedance) -> Claim:
+    """Return what is said of parts of areas."""
+    from ..models.conditions.extremes import Exceedance, Quantile
+
+    m, (lower, upper) = len(condition.rows), _ends(condition)
+    sums, ones, none = _sums(condition.rows.mean()), np.ones(m), np.zeros(m)
     if isinstance(condition, Exceedance):
         threshold = np.full(m, condition.threshold)
         return Claim(sums.shape[1], sums, shares=((threshold, lower, upper),))
     if isinstance(condition, Quantile):
-        part, ones, none = np.full(m, 1.0 - condition.q), np.ones(m), np.zeros(m)
+        part = np.full(m, 1.0 - condition.q)
         return Claim(sums.shape[1], sums, shares=((lower, part, ones), (upper, none, part)))
     high = np.full(sums.shape[1], np.inf)
     row, cell = (part.numpy() for part in condition.rows.entries[:2])
     high[cell] = upper[row]
     least = np.array([sums[[j]].data.min() for j in range(m)])
-    return Claim(sums.shape[1], sums, high=high, shares=((lower, least, np.ones(m)),))
+    return Claim(sums.shape[1], sums, high=high, shares=((lower, least, ones),))
+
+
+def _ends(condition: Bounded) -> tuple[Floats, Floats]:
+    """Return both bounds of each sum, (m,)."""
+    m, weights = len(condition.rows), condition.rows.weights  # type: ignore[attr-defined]
+    lower, upper = (np.broadcast_to(b.numpy(), (m,)) for b in condition.bounds(weights))
+    return lower, upper
 
 
 def _sums(rows: Rows) -> csr_array:

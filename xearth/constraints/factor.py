@@ -26,6 +26,13 @@ if TYPE_CHECKING:
 __all__ = ["ByFactor"]
 
 
+_REMEDY = (
+    "A factor needs a field that is not 0 there, of the sign of what is asked. Leave "
+    "xearth.ByFactor out, which adds to each cell instead, and join xearth.NonNegative() for rain; "
+    "or bound only frames with rain: leads=..."
+)
+
+
 @dataclass(frozen=True, repr=False)
 class ByFactor(Constraint):
     """A bound of means or totals that a forecast is brought to by multiplication.
@@ -103,5 +110,18 @@ class ByFactor(Constraint):
                 f"{self}: expected a forecast in units of what is bound. The mean rain rate of a "
                 "reflectivity is met by one factor of all rates as it is: leave ByFactor out."
             )
-        ends = {"lower": linear.lower, "upper": linear.upper, "scale": linear.scale}
-        return Scaled(linear.rows, name=str(self), **ends)
+        if not linear.rows.disjoint:
+            raise ConstraintError(
+                f"{self}: expected sums that share no cells, as a cell cannot have two factors. "
+                "Leave ByFactor out, or give a coarse grid whose cells end where those of the "
+                "forecast do."
+            )
+        return Scaled(
+            linear.rows,
+            lower=linear.lower,
+            upper=linear.upper,
+            scale=linear.scale,
+            name=str(self),
+            units=str(self.measure(template).attrs.get("units", "")),
+            remedy=_REMEDY,
+        )

@@ -8,7 +8,8 @@ a forecast that holds them all exists if and only if
 
 a linear program (:mod:`.program`), with the cells of a transformed mean as unknowns of their own
 (:mod:`.claims`). A largest value, a quantile and a fraction of the area are not linear; what they
-imply for the mean over the same place is: with the part :math:`f` of the area at or above :math:`c`,
+imply for the mean over the same place is: with the part :math:`f` of the area at or above
+:math:`c`,
 
 .. math:: f c + (1 - f)\, l \ \le\ \bar y\ \le\ f u + (1 - f)\, c .
 

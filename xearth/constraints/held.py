@@ -16,6 +16,9 @@ from ..errors import ConstraintError
 
 __all__ = ["Held"]
 
+#: How dates of other calendars are written: exactly.
+_SINCE = "microseconds since 1970-01-01"
+
 
 class Held:
     """A labeled array as a value.
@@ -38,7 +41,7 @@ class Held:
                 f"expected a DataArray, found {type(found).__name__}. Label it, for example "
                 "xr.DataArray(values, dims=('lat', 'lon'), coords=..., attrs={'units': 'K'})."
             )
-        plain = [n for n, c in found.coords.items() if c.dtype.kind in "fiuM" and c.dims]
+        plain = [n for n, c in found.coords.items() if c.dims and _kept(c)]
         kept = found.drop_vars([n for n in found.coords if n not in plain]).compute()
         kept.attrs = {str(k): _plain(v) for k, v in kept.attrs.items()}
         self.da = kept
@@ -66,7 +69,19 @@ class Held:
         return cls(xr.DataArray(_from(data), coords=coords, name=data["name"]))
 
 
+def _kept(coord: xr.DataArray) -> bool:
+    """Tell whether a coordinate is of numbers or times."""
+    return coord.dtype.kind in "fiuMm" or _is_cftime(coord.values)
+
+
+def _is_cftime(values: np.ndarray) -> bool:
+    first = values.flat[0] if values.size else None
+    return values.dtype == object and hasattr(first, "calendar")
+
+
 def _variable(v: xr.Variable) -> dict[str, Any]:
+    if _is_cftime(v.values):
+        return _of_cftime(v)
     values = v.values.astype("M8[ns]").astype(str) if v.dtype.kind == "M" else v.values
     numbers = values.tolist()
     if v.dtype.kind == "f":
@@ -83,7 +98,33 @@ def _variable(v: xr.Variable) -> dict[str, Any]:
     }
 
 
+def _of_cftime(v: xr.Variable) -> dict[str, Any]:
+    import cftime
+
+    calendar = v.values.flat[0].calendar
+    counts = cftime.date2num(v.values.ravel(), _SINCE, calendar=calendar)
+    attrs = {str(k): _plain(a) for k, a in v.attrs.items()}
+    return {
+        "dims": [str(d) for d in v.dims],
+        "shape": list(v.shape),
+        "dtype": f"cftime {calendar}",
+        "values": np.asarray(counts).tolist(),
+        "attrs": attrs,
+    }
+
+
 def _from(data: dict[str, Any]) -> xr.Variable:
+    kind, _, calendar = data["dtype"].partition(" ")
+    if kind == "cftime":
+        import cftime
+
+        dates = cftime.num2date(
+            np.array(data["values"], dtype=np.int64),
+            _SINCE,
+            calendar=calendar,
+            only_use_cftime_datetimes=True,
+        )
+        return xr.Variable(data["dims"], np.reshape(dates, data["shape"]), data["attrs"])
     dtype = np.dtype(data["dtype"])
     values = np.array([np.nan if x is None else x for x in data["values"]])
     return xr.Variable(data["dims"], values.astype(dtype).reshape(data["shape"]), data["attrs"])

@@ -183,14 +183,24 @@ class IntensityClimatology:
         Raises
         ------
         ConstraintError
-            Below no rain.
+            It cannot exist: below no rain, or larger than any number.
         """
-        values = TRANSFORMS[self.transform][1](np.asarray(self.mean) + n * np.asarray(self.sd))
-        if self.transform == "none" and (values < 0).any() and min(self.mean) >= 0:
+        with np.errstate(over="ignore", under="ignore"):
+            level = np.asarray(self.mean) + n * np.asarray(self.sd)
+            values = TRANSFORMS[self.transform][1](level)
+        rain = self.transform != "none" or min(self.mean) >= 0
+        least = 0.0 if self.transform == "none" else np.finfo(float).tiny
+        if not np.isfinite(values).all() or (rain and (values < least).any()):
+            found = values[~np.isfinite(values) | (values < least)][0]
+            remedy = (
+                ""
+                if self.transform != "none"
+                else (", or a climatology of the logarithm: transform='dBR'")
+            )
             raise ConstraintError(
-                f"an intensity {n:g} standard deviations from the mean: expected at least 0, found "
-                f"{values.min():.3g} {self.unit}, which cannot exist. Choose a smaller anomaly, or "
-                "a climatology of the logarithm: transform='dBR'."
+                f"an intensity {n:g} standard deviations from the mean: expected a finite one "
+                f"{'above' if least else 'of at least'} 0, found {found:.3g} {self.unit}, which "
+                f"cannot exist. Choose a smaller anomaly{remedy}."
             )
         return Amount(tuple(values.tolist()), self.unit)
 
@@ -267,11 +277,15 @@ class IntensityAnomaly(Constraint):
 
     def __str__(self) -> str:
         side = "above" if self.n >= 0 else "below"
+        try:
+            bound = self.bound
+        except ConstraintError as error:
+            return f"the area mean of {error}"
         part = 100 * self.climatology.probability(self.n)
-        values = ", ".join(f"{v:.3g}" for v in self.bound.lower.values)  # type: ignore[union-attr]
+        values = ", ".join(f"{v:.3g}" for v in bound.lower.values)  # type: ignore[union-attr]
         several = f"[{values}]" if "," in values else values
         return (
-            f"{self.bound.of} is {several} {self.climatology.unit} ({number_text(abs(self.n))} "
+            f"{bound.of} is {several} {self.climatology.unit} ({number_text(abs(self.n))} "
             f"sd {side} the mean in {self.climatology.transform}, reached by "
             f"{part:.2g} % of the sequences)"
         )

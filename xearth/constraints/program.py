@@ -3,10 +3,10 @@ r"""A linear program that tells whether some field holds all claims.
 .. math:: \exists\, y: \quad b \le A y \le c, \quad l \le y \le u, \quad y_i \le y_j
    \textrm{ for pairs } (i, j) .
 
-Unknowns that orders connect are a chain. Chains of one shape, with the same ranges, whose columns of
-:math:`A` are multiples of each other, are one chain: if a field holds all claims, so does the one
-with their weighted mean in each of them. So fields of any size make small programs, unless every
-cell has a bound of its own.
+Unknowns that orders connect are a chain. Chains of one shape, with the same ranges, whose columns
+of :math:`A` are multiples of each other, are one chain: if a field holds all claims, so does the
+one with their weighted mean in each of them. So fields of any size make small programs, unless
+every cell has a bound of its own.
 
 A program of more than 20,000 unknowns is not solved. Instead ranges are carried through it: a row
 leaves each of its unknowns what the ranges of the others leave of its bounds. A range that becomes
@@ -150,7 +150,7 @@ def _solvable(
 def _reachable(
     A: csr_array, ends: Floats, pairs: Sequence[tuple[Cells, Cells]], low: Floats, high: Floats
 ) -> bool:
-    """Tell whether ranges stay, carried through the rows and along orders; there may be no field."""
+    """Tell whether ranges stay, carried through rows and along orders; there may be no field."""
     low, high = low.copy(), high.copy()
     for _ in range(_SWEEPS):
         for sign, most in ((1.0, ends[:, 1]), (-1.0, -ends[:, 0])):

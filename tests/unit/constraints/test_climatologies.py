@@ -80,6 +80,13 @@ def test_a_level_that_cannot_exist_is_refused():
     linear = xearth.IntensityClimatology.of(sequences(), transform="none")
     with pytest.raises(ConstraintError, match="cannot exist"):
         xearth.IntensityAnomaly(linear, -4).on(forecast())
+    for transform, n in (("dBR", 1e6), ("log", 1e5), ("dBR", -1e6), ("none", 1e308)):
+        known = xearth.IntensityClimatology.of(sequences(), transform=transform)
+        extreme = xearth.IntensityAnomaly(known, n)
+        with pytest.raises(ConstraintError, match="cannot exist"):
+            extreme.on(forecast())
+        assert "cannot exist" in str(extreme)
+        assert xearth.Constraint.from_json(extreme.to_json()) == extreme
     known = xearth.IntensityClimatology.of(sequences())
     asked = [xearth.IntensityAnomaly(known, 4), xearth.EachCell() <= Q(5, "mm/h")]
     assert len(xearth.conflicts(asked, forecast())) == 2

@@ -199,6 +199,28 @@ def test_block_means_may_be_given_by_frame_and_in_part(fc):
         xearth.BlockMeans(coarse.assign_coords(lead=[7, 8])).violation(fc)
 
 
+@pytest.mark.parametrize("calendar", ["noleap", "360_day", "standard"])
+def test_block_means_of_frames_are_found_in_any_calendar(calendar):
+    fc = forecast(missing=False, projected=True).isel(init=0, member=0, drop=True)
+    times = xr.date_range("2001-02-27", periods=4, freq="D", calendar=calendar, use_cftime=True)
+    fc = fc.rename(lead="time").assign_coords(time=("time", times, {"standard_name": "time"}))
+    coarse = fc.isel(time=[1, 3]).coarsen(y=2, x=2).mean().assign_attrs(fc.attrs)
+    constraint = xearth.BlockMeans(coarse)
+    assert constraint.check(fc)
+    turned = constraint.violation(fc.copy(data=fc.values[::-1]))
+    means = fc.coarsen(y=2, x=2).mean().values
+    np.testing.assert_allclose(turned, abs(means[[2, 0]] - means[[1, 3]]), atol=1e-12)
+    condition = constraint.on(fc)
+    assert len(condition.rows) == 2 * 3 * 4
+    y = torch.as_tensor(fc.values)[None, ..., None]
+    assert float(condition.residual(y).abs().max()) < 1e-12
+    again = xearth.Constraint.from_json(constraint.to_json())
+    assert again == constraint
+    assert again.check(fc)
+    with pytest.raises(LeadError, match="Select those"):
+        xearth.BlockMeans(coarse.assign_coords(time=times[:2].shift(9, "D"))).check(fc)
+
+
 @pytest.mark.parametrize("how", ["mean", "sum"])
 def test_frame_means_are_those_of_blocks_of_frames(fc, how):
     y, x = fc.dims[-2:]

@@ -24,7 +24,7 @@ def mm(value):
     return Q(value, "mm/h")
 
 
-DECIBELS = xearth.TransformedMean(least=mm(0.1))
+decibels = xearth.TransformedMean(least=mm(0.1))
 
 IMPOSSIBLE = {
     "two means": [mean == mm(1), mean == mm(2)],
@@ -59,7 +59,8 @@ IMPOSSIBLE = {
         xearth.AreaMean(leads=(4,)) == mm(2),
     ],
     "what only rises and falls": [
-        xearth.Monotone(), xearth.AreaMean(leads=(1,)) >= mm(5), xearth.AreaMean(leads=(4,)) <= mm(3),
+        xearth.Monotone(), xearth.AreaMean(leads=(1,)) >= mm(5),
+        xearth.AreaMean(leads=(4,)) <= mm(3),
     ],
     "what only falls and rises at a gauge": [
         xearth.Monotone("falling"), xearth.AtPoints(GAUGE, leads=(1,)) <= mm(1),
@@ -81,8 +82,8 @@ IMPOSSIBLE = {
         xearth.Monotone(), xearth.AreaFraction(above=mm(5), leads=(1,)) >= Q(80, "%"),
         xearth.EachCell(HALF, leads=(4,)) <= mm(3),
     ],
-    "two means of decibels": [DECIBELS >= Q(5, "1"), DECIBELS <= Q(3, "1")],
-    "decibels above the range": [DECIBELS >= Q(5, "1"), cells <= mm(3)],
+    "two means of decibels": [decibels >= Q(5, "1"), decibels <= Q(3, "1")],
+    "decibels above the range": [decibels >= Q(5, "1"), cells <= mm(3)],
     "decibels that rise and fall": [
         xearth.Monotone(), xearth.TransformedMean(least=mm(0.1), leads=(1,)) >= Q(5, "1"),
         xearth.TransformedMean(least=mm(0.1), leads=(4,)) <= Q(3, "1"),
@@ -100,7 +101,8 @@ POSSIBLE = {
         xearth.AreaMaximum() >= mm(30), xearth.AreaQuantile(level=0.5) <= mm(1), mean >= mm(3),
     ],
     "what only rises and rises": [
-        xearth.Monotone(), xearth.AreaMean(leads=(1,)) == mm(1), xearth.AreaMean(leads=(4,)) == mm(1),
+        xearth.Monotone(), xearth.AreaMean(leads=(1,)) == mm(1),
+        xearth.AreaMean(leads=(4,)) == mm(1),
         xearth.NonNegative(),
     ],
     "a half that falls while the whole rises": [

@@ -9,7 +9,7 @@ squared distance. A total of 0 has no such factor and is refused.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 import torch
 from torch import Tensor
@@ -30,6 +30,10 @@ class Scaled(Bounded):
     ----------
     rows : Rows
         Sums that share no cells.
+    units : str
+        Of the sums, for errors.
+    remedy : str
+        What to do where there is no factor, for errors.
 
     Raises
     ------
@@ -45,6 +49,9 @@ class Scaled(Bounded):
     """
 
     rows: Rows
+    _: KW_ONLY
+    units: str = ""
+    remedy: str = "Add to the cells in place of multiplying them: Linear, with Range for the sign."
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -73,11 +80,13 @@ class Scaled(Bounded):
         target = value - off
         wrong = (off != 0) & ((value.abs() <= 1e-12 * self.rows.absolute(y)) | (value * target < 0))
         if bool(wrong.any()):
-            at = tuple(torch.nonzero(wrong)[0].tolist())
+            i, j = torch.nonzero(wrong)[0].tolist()
+            asked, found = (
+                f"{float(part[i, j]):.6g} {self.units}".strip() for part in (target, value)
+            )
             raise ConstraintError(
-                f"{self.name}: no factor makes {float(target[at]):.6g} of a sum of "
-                f"{float(value[at]):.6g} (sample {at[0]}, number {at[1]}). Use the additive way: "
-                "Linear, with Range to keep the sign."
+                f"{self.name}: no factor makes {asked} of {found} (sample {i}, sum {j} of "
+                f"{len(self.rows)}). {self.remedy}"
             )
         factor = torch.where(off == 0, torch.ones_like(value), target / value)
         return self.rows.put(y, self.rows.gather(y).double() * factor[..., None])

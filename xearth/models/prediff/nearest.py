@@ -49,7 +49,16 @@ class NearestGuidance:
 
     Examples
     --------
-    >>> from ..conditions.linear import Linear
+    A clean field that a network predicts as it is; its decoder doubles it:
+
+    >>> from xearth.models.conditions.linear import Linear
+    >>> from xearth.models.conditions.rows import Rows
+    >>> mean = Rows.over(torch.ones(1, 1, 2, 1), frames=True).mean()
+    >>> wet = Linear(mean, lower=1.0, upper=1.0)
+    >>> nearest = NearestGuidance(condition=wet, decode=lambda x: 2 * x)
+    >>> clean = nearest(torch.zeros(1, 1, 1, 2, 1), None, lambda z, level: z)
+    >>> clean.flatten().tolist(), wet.residual(2 * clean).abs().max().item() < 1e-6
+    ([0.5, 0.5], True)
     """
 
     condition: Condition
