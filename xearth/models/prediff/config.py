@@ -18,6 +18,7 @@ from ..config_parts import integers
 from ..cuboid.patterns import Shape3
 from .config_cuboid import CuboidConfig, Plain, Shape4, check_positive, check_shape
 from .flow import FlowMatching
+from .grids import is_number
 from .process import Diffusion
 
 if TYPE_CHECKING:
@@ -269,7 +270,7 @@ class PreDiffConfig(Plain):
                 f"the alignment network reads latent forecasts {self.alignment.input_shape}, the "
                 f"denoiser makes {self.denoiser.target_shape}: make them equal"
             )
-        if not 0.0 < self.latent_scale < float("inf"):
+        if not is_number(self.latent_scale) or self.latent_scale <= 0.0:
             raise ConfigError(f"latent_scale must be positive; got {self.latent_scale!r}")
 
     def _frames(self, latent: Shape4) -> Shape4:

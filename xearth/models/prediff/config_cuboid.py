@@ -32,6 +32,7 @@ from ..cuboid.settings import (
     Padding,
     RelativeIndex,
 )
+from .grids import is_number
 
 __all__ = ["CuboidConfig", "Plain", "Shape4", "check_positive", "check_shape"]
 
@@ -179,7 +180,7 @@ class CuboidConfig(Plain, abc.ABC):
             if getattr(self, name) not in choices:
                 raise ConfigError(f"{name} must be one of {choices}; got {getattr(self, name)!r}")
         for name, p in {**dataclasses.asdict(self.dropout), "time": self.time_drop}.items():
-            if not 0.0 <= p < 1.0:
+            if not is_number(p) or not 0.0 <= p < 1.0:
                 raise ConfigError(f"dropout of {name} must be in [0, 1); got {p!r}")
         g = self.global_vectors
         if g is not None and (g.count < 1 or (g.ratio != 1 and not g.separate_qkv)):

@@ -8,7 +8,7 @@ from torch import Tensor
 from ...errors import SamplingError
 from .levels import Level, Predictor
 
-__all__ = ["checked", "count_bad"]
+__all__ = ["check_state", "checked", "count_bad"]
 
 #: A state is of order 1; beyond this it has run away.
 RUNAWAY = 1e3
@@ -21,6 +21,26 @@ def count_bad(values: Tensor) -> int:
     return int((~values.isfinite()).sum())
 
 
+def _where(index: int, level: Level) -> str:
+    return f"step {index} (t={level.t:g}, alpha={level.alpha:.3g}, sigma={level.sigma:.3g})"
+
+
+def check_state(z: Tensor, index: int, level: Level, when: str) -> None:
+    """Check that a state is finite.
+
+    Raises
+    ------
+    SamplingError
+        With the step, the level and the likely cause.
+    """
+    if bad := count_bad(z):
+        raise SamplingError(
+            f"{_where(index, level)}: {bad} of {z.numel()} values of the state are NaN or infinite "
+            f"{when}. Likely cause: the noise that was drawn, or a step that overflowed; use "
+            "float32 and finite noise, and less guidance."
+        )
+
+
 def checked(predict: Predictor, z: Tensor, level: Level, index: int) -> Tensor:
     """Return the clean field predicted from a state, if both are finite and of one shape.
 
@@ -29,13 +49,8 @@ def checked(predict: Predictor, z: Tensor, level: Level, index: int) -> Tensor:
     SamplingError
         With the step, the level and the likely cause.
     """
-    where = f"step {index} (t={level.t:g}, alpha={level.alpha:.3g}, sigma={level.sigma:.3g})"
-    if bad := count_bad(z):
-        raise SamplingError(
-            f"{where}: {bad} of {z.numel()} values of the state are NaN or infinite before the "
-            "network saw it. Likely cause: the noise that was drawn, or a step that overflowed; "
-            "use float32 and finite noise."
-        )
+    where = _where(index, level)
+    check_state(z, index, level, "before the network saw it")
     try:
         clean = predict(z, level)
     except SamplingError as error:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ...errors import ConfigError
-from .grids import check_steps
+from .grids import check_steps, is_number
 from .levels import CLEAN, Level, Predictor
 from .process import Network, network_time
 
@@ -50,7 +50,7 @@ class FlowMatching:
     data_at: Literal[0, 1] = 0
 
     def __post_init__(self) -> None:
-        if self.time_scale <= 0 or self.data_at not in (0, 1):
+        if not is_number(self.time_scale) or self.time_scale <= 0 or self.data_at not in (0, 1):
             raise ConfigError(f"{self}: expected time_scale > 0 and data_at 0 or 1")
 
     def to_dict(self) -> dict[str, Any]:

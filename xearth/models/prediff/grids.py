@@ -18,16 +18,41 @@ Sources: Song et al. (2021), *Denoising diffusion implicit models* (uniform, qua
 
 from __future__ import annotations
 
+import math
+import numbers
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from ...errors import ConfigError
 
-__all__ = ["TIMES", "Spacing", "check_steps", "karras_ratios"]
+__all__ = ["TIMES", "Spacing", "check_steps", "is_number", "is_whole", "karras_ratios"]
 
 Spacing = Literal["trailing", "leading", "linspace", "quad", "karras", "logsnr"]
+
+
+def is_whole(value: Any) -> bool:
+    """Return whether a value is a whole number; true is none.
+
+    Examples
+    --------
+    >>> [is_whole(value) for value in (3, np.int64(3), 3.0, True, "3")]
+    [True, True, False, False, False]
+    """
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def is_number(value: Any) -> bool:
+    """Return whether a value is a finite real number; true is none.
+
+    Examples
+    --------
+    >>> [is_number(value) for value in (3, 0.5, float("nan"), True, "1e-4")]
+    [True, True, False, False, False]
+    """
+    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return real and math.isfinite(value)
 
 
 def check_steps(steps: int, most: int | None = None) -> None:
@@ -37,9 +62,9 @@ def check_steps(steps: int, most: int | None = None) -> None:
     ------
     ConfigError
     """
-    if steps < 1 or (most is not None and steps > most):
+    if not is_whole(steps) or steps < 1 or (most is not None and steps > most):
         limit = "" if most is None else f" and at most {most}, the number of the process"
-        raise ConfigError(f"steps={steps}: expected at least 1{limit}")
+        raise ConfigError(f"steps={steps!r}: expected at least 1{limit}, and a whole number")
 
 
 def _trailing(T: int, n: int) -> np.ndarray:

@@ -38,6 +38,7 @@ from torch import Tensor
 from ...errors import ConfigError, ConstraintError, SamplingError
 from ..conditions.protocol import Condition
 from .finite import count_bad
+from .grids import is_number
 from .levels import Level, Predictor, posterior
 from .process import Network, network_time
 
@@ -165,12 +166,17 @@ class AlignmentGuidance:
     norm: Literal["sample", "batch"] = "sample"
 
     def __post_init__(self) -> None:
+        if not isinstance(self.target, Tensor):
+            raise ConfigError(
+                f"AlignmentGuidance: target is {self.target!r}; expected a tensor (N, m) or "
+                "(1, m), such as torch.tensor([[0.4]])"
+            )
         if self.target.ndim != 2:
             raise ConfigError(
                 f"AlignmentGuidance: target of shape {tuple(self.target.shape)}; expected (N, m), "
                 "one row for each sample, or (1, m)"
             )
-        if not math.isfinite(self.scale) or not bool(self.target.isfinite().all()):
+        if not is_number(self.scale) or not bool(self.target.isfinite().all()):
             raise ConfigError("AlignmentGuidance: scale and target must be finite")
         if self.scaling not in ("variance", "sigma") or self.norm not in ("sample", "batch"):
             raise ConfigError(
@@ -315,8 +321,8 @@ class ScoreGuidance:
 
 def _check_positive(name: str, **values: float) -> None:
     for key, value in values.items():
-        if not (math.isfinite(value) and value > 0.0):
-            raise ConfigError(f"{name}({key}={value}): expected a positive number")
+        if not (is_number(value) and value > 0.0):
+            raise ConfigError(f"{name}({key}={value!r}): expected a positive number")
 
 
 # --- exact ------------------------------------------------------------------------------------

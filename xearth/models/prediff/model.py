@@ -14,9 +14,10 @@ NeurIPS.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -25,16 +26,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...errors import CheckpointError, ConfigError, MissingDataError
+from ...errors import CheckpointError, ConfigError, SamplingError
 from ..checkpoints import load_tensors, require_weights, save_tensors
+from .asked import check_context, check_counts, check_walk, chosen_sampler
 from .config import PreDiffConfig
+from .finite import count_bad
 from .guidance import AlignmentGuidance, Guidance, guided
 from .noise import MemberNoise
 from .official import Weights, load_alignment, load_autoencoder, load_denoiser
 from .official_arguments import official_config
-from .sampler import make_sampler, sample
+from .sampler import sample
 from .stage import Sampler
-from .trunk import check_field
 
 __all__ = ["PreDiff"]
 
@@ -44,6 +46,19 @@ FORMAT = 1
 # measured at the published size, 0.05 GB a member, where the features take 3.4 MB.
 BUDGET = 2 * 2**30
 COPIES = 16
+
+
+@contextlib.contextmanager
+def _evaluating(network: nn.Module) -> Iterator[None]:
+    """Leave out what networks do in training only; their parts are as before afterwards."""
+    training = [part for part in network.modules() if part.training]
+    for part in training:
+        part.training = False
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True
 
 
 class PreDiff(nn.Module):
@@ -194,13 +209,63 @@ class PreDiff(nn.Module):
         model.load_state_dict(tensors)
         return model.eval()
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the weights."""
+        return self.denoiser.out.weight.dtype
+
     def encode(self, x: Tensor) -> Tensor:
-        """Return the latent frames (N, T, h, w, c) of frames (N, T, H, W, C): their means."""
-        return self.config.latent_scale * self.autoencoder.encode(x)[0]
+        """Return the latent frames of frames of data: the means of the encoder's law.
+
+        Parameters
+        ----------
+        x : Tensor
+            (N, T, H, W, C).
+
+        Returns
+        -------
+        Tensor
+            (N, T, h, w, c), times ``latent_scale``, in the precision of x.
+
+        Raises
+        ------
+        ConfigError, GridMismatchError
+            If the frames are not such as the autoencoder was built for.
+
+        Examples
+        --------
+        >>> from .config import AutoencoderConfig
+        >>> small = AutoencoderConfig(latent_channels=2, widths=(8, 8), layers=1, groups=4)
+        >>> config = PreDiffConfig.for_shape((3, 8, 8, 1), (2, 8, 8, 1), autoencoder=small,
+        ...                                  denoiser={"base_units": 8, "depth": (1,)})
+        >>> model = PreDiff(config).eval()
+        >>> z = model.encode(torch.rand(1, 3, 8, 8, 1))
+        >>> z.shape, model.decode(z).shape
+        (torch.Size([1, 3, 4, 4, 2]), torch.Size([1, 3, 8, 8, 1]))
+        """
+        mean: Tensor = self.autoencoder.encode(x.to(self.dtype))[0]
+        return self.config.latent_scale * mean.to(x.dtype)
 
     def decode(self, z: Tensor) -> Tensor:
-        """Return the frames (N, T, H, W, C) of latent frames (N, T, h, w, c)."""
-        return self.autoencoder.decode(z / self.config.latent_scale)
+        """Return the frames of latent frames; nothing holds them to a range.
+
+        Parameters
+        ----------
+        z : Tensor
+            (N, T, h, w, c), times ``latent_scale``.
+
+        Returns
+        -------
+        Tensor
+            (N, T, H, W, C), in the precision of z.
+
+        Raises
+        ------
+        GridMismatchError
+            If the latent frames are not such as the autoencoder was built for.
+        """
+        frames: Tensor = self.autoencoder.decode((z / self.config.latent_scale).to(self.dtype))
+        return frames.to(z.dtype)
 
     def towards(self, target: Tensor, **options: Any) -> AlignmentGuidance:
         """Return guidance by the alignment network.
@@ -215,43 +280,67 @@ class PreDiff(nn.Module):
         Raises
         ------
         ConfigError
-            If the model has no alignment network.
+            If the model has no alignment network, or the target is none of its readings.
+
+        Examples
+        --------
+        >>> from .config import AlignmentConfig, AutoencoderConfig
+        >>> small = AutoencoderConfig(latent_channels=2, widths=(8, 8), layers=1, groups=4)
+        >>> config = PreDiffConfig.for_shape(
+        ...     (3, 8, 8, 1), (2, 8, 8, 1), autoencoder=small,
+        ...     denoiser={"base_units": 8, "depth": (1,)},
+        ...     alignment=AlignmentConfig(base_units=8, input_shape=(2, 4, 4, 2), frames=2),
+        ... )
+        >>> model = PreDiff(config).eval()
+        >>> wetter = model.towards(torch.tensor([[0.4]]), scale=10.0)
+        >>> model.sample(torch.rand(1, 3, 8, 8, 1), steps=2, guidance=wetter).shape
+        torch.Size([1, 1, 2, 8, 8, 1])
         """
         if self.alignment is None:
             raise ConfigError(
                 "this model has no alignment network: load one with from_official(alignment=...), "
                 "or guide through the decoder"
             )
-        return AlignmentGuidance(network=self.alignment, target=target, **options)
+        guidance = AlignmentGuidance(network=self._aligned, target=target, **options)
+        wanted = (1, self.alignment.config.outputs)
+        if tuple(target.shape) != wanted:
+            raise ConfigError(
+                f"the target has the shape {tuple(target.shape)}, expected {wanted}: one row for "
+                "all forecasts, of as many numbers as the alignment network reads"
+            )
+        return guidance
 
     def sample(
         self,
         context: Tensor,
         *,
         members: int = 1,
-        steps: int = 20,
-        sampler: str | Sampler = "dpm-solver++",
+        steps: int | None = None,
+        sampler: str | Sampler | None = None,
         seed: int = 0,
         guidance: Guidance | Sequence[Guidance] = (),
         batch: int | None = None,
     ) -> Tensor:
         """Draw forecasts.
 
-        Member k of seed s is drawn from noise of its own: it is the same for any number of
-        members, any batch, and any contexts beside its own (up to rounding). Members of one
-        number have the same noise for all contexts. Under ``torch.autocast`` the networks run
-        in half precision, and the walk in float32.
+        Member k of seed s is drawn from noise of its own, the same bits for any number of members,
+        any batch, and any contexts beside its own; so the forecast is the same up to the rounding
+        of float32, as convolutions add in another order in another batch. Members of one number
+        have the same noise for all contexts. Dropout is off, also in training mode. Under
+        ``torch.autocast`` the networks run in half precision, and the walk in float32.
 
         Parameters
         ----------
         context : Tensor
-            (N, T, H, W, C), finite.
+            (N, T, H, W, C), finite floating numbers.
         members : int
             Forecasts for each context, M.
-        steps : int
-            Steps of a sampler given by name.
-        sampler : str or Sampler
-            A name in :data:`xearth.models.prediff.sampler.SAMPLERS`, or one with its options.
+        steps : int, optional
+            Steps of a sampler given by name; by default 20 of DPM-Solver++, 10 of Euler and Heun,
+            50 of DDIM, 1000 of DDPM.
+        sampler : str or Sampler, optional
+            A name in :data:`xearth.models.prediff.sampler.SAMPLERS`, or one with its options; by
+            default ``dpm-solver++``, and ``euler`` for flow matching.
         seed : int
             Of the noise.
         guidance : Guidance or sequence of Guidance
@@ -262,31 +351,48 @@ class PreDiff(nn.Module):
         Returns
         -------
         Tensor
-            (N, M, T_out, H, W, C).
+            (N, M, T_out, H, W, C), in the precision of the context.
 
         Raises
         ------
         GridMismatchError
             If the context is not of the shape the model was built for.
+        DataTypeError
+            If the context is no tensor of floating numbers.
         MissingDataError
             If the context is not finite.
         ConfigError
-            If a number is too small, or a sampler unknown.
+            If a number is too small, or a sampler or guidance is none, before anything is computed.
         SamplingError
             If a value became NaN or infinite: with the step and the likely cause.
+
+        Examples
+        --------
+        >>> from .config import AutoencoderConfig
+        >>> small = AutoencoderConfig(latent_channels=2, widths=(8, 8), layers=1, groups=4)
+        >>> config = PreDiffConfig.for_shape((3, 8, 8, 1), (2, 8, 8, 1), autoencoder=small,
+        ...                                  denoiser={"base_units": 8, "depth": (1,)})
+        >>> model, context = PreDiff(config).eval(), torch.rand(1, 3, 8, 8, 1)
+        >>> four = model.sample(context, members=4, steps=2, seed=7)
+        >>> two = model.sample(context, members=2, steps=2, seed=7, batch=1)
+        >>> torch.allclose(four[:, :2], two, atol=1e-5)
+        True
         """
-        self._check(context, members=members, batch=batch)
-        walk = make_sampler(sampler, steps=steps) if isinstance(sampler, str) else sampler
-        guidances = guidance if isinstance(guidance, Sequence) else (guidance,)
+        guidances = tuple(guidance) if isinstance(guidance, Sequence) else (guidance,)
+        walk = chosen_sampler(self.config.process, sampler, steps)
+        check_counts(members=members, batch=1 if batch is None else batch)
+        check_walk(self.config, walk, guidances, seed)
+        check_context(context, self.config.input_shape)
         size = self._batch() if batch is None else batch
         pairs = [(n, k) for n in range(len(context)) for k in range(members)]
         forecasts = []
-        with torch.no_grad():
+        with _evaluating(self), torch.no_grad():
             latent = self.encode(context)
+            latent = latent.to(torch.promote_types(latent.dtype, torch.float32))
             for start in range(0, len(pairs), size):
                 rows, numbers = zip(*pairs[start : start + size], strict=True)
                 z = self._draw(latent[list(rows)], numbers, walk, guidances, seed)
-                forecasts.append(self.decode(z))
+                forecasts.append(self._decoded(z).to(context.dtype))
         return torch.cat(forecasts).unflatten(0, (len(context), members))
 
     def _draw(
@@ -300,26 +406,31 @@ class PreDiff(nn.Module):
         """Return clean latent forecasts of members, one for each latent context."""
         shape, process = self.config.denoiser.target_shape, self.config.process
         noise = MemberNoise(shape, numbers, seed, dtype=context.dtype, device=context.device)
-        network = partial(self._denoise, context)
+        network = partial(self._denoise, context.to(self.dtype))
         predict = guided(process.predictor(network), *guidances)
         return sample(sampler, process, predict, noise)
 
     def _denoise(self, context: Tensor, z: Tensor, t: Tensor) -> Tensor:
-        return self.denoiser(z, t, context).to(z.dtype)
+        return self.denoiser(z.to(self.dtype), t, context).to(z.dtype)
+
+    def _aligned(self, z: Tensor, t: Tensor) -> Tensor:
+        if self.alignment is None:
+            raise ConfigError("the alignment network of this model was taken away")
+        return self.alignment(z.to(self.dtype), t).to(z.dtype)
+
+    def _decoded(self, z: Tensor) -> Tensor:
+        """Return the frames of clean latent forecasts, if they are finite."""
+        frames = self.decode(z)
+        if bad := count_bad(frames):
+            raise SamplingError(
+                f"decoding, after the last step: {bad} of {frames.numel()} values are NaN or "
+                f"infinite, of latent fields that are sound (largest value {z.abs().max():.3g}). "
+                "Likely cause: weights of the autoencoder that are not finite, or an overflow in "
+                "half precision. Check the weights, sample in float32."
+            )
+        return frames
 
     def _batch(self) -> int:
         T, H, W = self.config.denoiser.grid
         features = math.prod((T, H, W, self.config.denoiser.base_units, 4))
         return max(1, BUDGET // (COPIES * features))
-
-    def _check(self, context: Tensor, *, members: int, batch: int | None) -> None:
-        for name, value in (("members", members), ("batch", 1 if batch is None else batch)):
-            if value < 1:
-                raise ConfigError(f"{name} must be at least 1; got {value!r}")
-        check_field("context", context, self.config.input_shape)
-        bad = int((~context.isfinite()).sum())
-        if bad or not len(context):
-            raise MissingDataError(
-                f"the context {tuple(context.shape)} holds {bad} values that are missing or "
-                "infinite, expected one or more contexts without any: fill them first"
-            )

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ...errors import ConfigError
+from .grids import is_whole
 
 __all__ = ["MemberNoise"]
 
@@ -56,9 +57,10 @@ class MemberNoise:
     def __post_init__(self) -> None:
         if len(self.members) < 1:
             raise ConfigError("members: expected at least 1, found 0")
-        if self.seed < 0 or min(self.members) < 0:
+        if not all(is_whole(n) and n >= 0 for n in (self.seed, *self.members)):
             raise ConfigError(
-                f"seed={self.seed}, members={list(self.members)}: expected no negative number"
+                f"seed={self.seed!r}, members={list(self.members)}: expected whole numbers, and "
+                "no negative number"
             )
 
     def __call__(self, step: int) -> Tensor:

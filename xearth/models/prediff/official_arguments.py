@@ -8,8 +8,6 @@ Source: the code and configurations published with Gao et al. (2023), *PreDiff*.
 from __future__ import annotations
 
 import difflib
-import math
-import numbers
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,6 +16,7 @@ from ..config_parts import Dropout, GlobalVectors
 from ..cuboid.patterns import parse
 from ..official import CUBOID_FIELDS, block_layers, tuples
 from .config import AlignmentConfig, AutoencoderConfig, DenoiserConfig, PreDiffConfig
+from .grids import is_number, is_whole
 from .process import Diffusion
 
 __all__ = ["alignment_config", "autoencoder_config", "denoiser_config", "official_config"]
@@ -149,10 +148,9 @@ def _is(value: Any, kind: type | None) -> bool:
     if kind is bool:
         return isinstance(value, bool) or (isinstance(value, int) and value in (0, 1))
     if kind is int:
-        return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+        return is_whole(value)
     if kind is float:
-        real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-        return real and math.isfinite(value)
+        return is_number(value)
     return value is None if kind is None else isinstance(value, kind)
 
 

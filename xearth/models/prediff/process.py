@@ -35,7 +35,7 @@ import torch
 from torch import Tensor
 
 from ...errors import ConfigError
-from .grids import TIMES, Spacing, check_steps, karras_ratios
+from .grids import TIMES, Spacing, check_steps, is_number, is_whole, karras_ratios
 from .levels import CLEAN, Level, Predictor
 
 __all__ = ["Diffusion", "Network", "Prediction", "network_time"]
@@ -104,8 +104,11 @@ class Diffusion:
     v_posterior: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.steps < 2:
-            raise ConfigError(f"Diffusion(steps={self.steps}): expected at least 2")
+        if not is_whole(self.steps) or self.steps < 2:
+            raise ConfigError(f"Diffusion(steps={self.steps!r}): expected at least 2, and whole")
+        for name in ("start", "end", "cosine_offset", "v_posterior"):
+            if not is_number(value := getattr(self, name)):
+                raise ConfigError(f"Diffusion({name}={value!r}): expected a number")
         if self.schedule not in _BETAS:
             raise ConfigError(
                 f"Diffusion(schedule={self.schedule!r}): expected one of {', '.join(_BETAS)}"

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ...errors import ConfigError
-from .finite import checked
+from .finite import check_state, checked
 from .levels import Draw, Level, Predictor, check_levels
 from .sampler_ancestral import DDIM, DDPM
 from .sampler_dpm import DPMSolver, DPMSolverSDE
@@ -90,6 +90,8 @@ def run(
             now = checked(predict, z, levels[index], index)
             past = (now, *past)[: sampler.memory]
             z = sampler.step(Stage(levels, index, z, past, predict, draw))
+        if index == len(levels) - 2:
+            check_state(z, index + 1, levels[-1], "at the end")
         yield z
 
 

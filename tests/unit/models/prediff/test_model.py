@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import pickle
 
@@ -12,6 +13,7 @@ from safetensors.torch import save_file
 from xearth.errors import (
     CheckpointError,
     ConfigError,
+    DataTypeError,
     GridMismatchError,
     MissingDataError,
     SamplingError,
@@ -31,6 +33,7 @@ from xearth.models.prediff.config import (
     PreDiffConfig,
 )
 from xearth.models.prediff.flow import FlowMatching
+from xearth.models.prediff.guidance import AlignmentGuidance
 from xearth.models.prediff.model import PreDiff
 from xearth.models.prediff.official_arguments import (
     _ALIGNMENT_DEFAULTS,
@@ -46,7 +49,9 @@ from xearth.models.prediff.official_names import (
     DIFFUSERS_NAMES,
 )
 from xearth.models.prediff.process import Diffusion
-from xearth.models.prediff.sampler_ancestral import DDIM
+from xearth.models.prediff.sampler import SAMPLERS
+from xearth.models.prediff.sampler_ancestral import DDIM, DDPM
+from xearth.models.prediff.sampler_dpm import DPMSolver
 
 VAE = {
     "in_channels": 1,
@@ -154,8 +159,44 @@ def test_half_precision_is_near(model, context):
     plain = model.sample(context[:1], steps=2)
     with torch.autocast("cpu", torch.bfloat16):
         half = model.sample(context[:1], steps=2)
+    assert half.dtype == torch.float32
     assert (half - plain).abs().max() < 0.1 * plain.abs().max()
-    assert not torch.equal(half.float(), plain)
+    assert not torch.equal(half, plain)
+
+
+def test_the_walk_is_in_single_precision_also_where_networks_are_not(model, context, monkeypatch):
+    seen = []
+    inner = DPMSolver.step
+    monkeypatch.setattr(DPMSolver, "step", lambda s, at: seen.append(at.z.dtype) or inner(s, at))
+    guidance = model.towards(torch.ones(1, 1), scale=0.1)
+    with torch.autocast("cpu", torch.bfloat16):
+        model.sample(context[:1], steps=2, guidance=guidance)
+    half = copy.deepcopy(model).bfloat16()
+    guidance = half.towards(torch.ones(1, 1), scale=0.1)
+    assert half.sample(context[:1], steps=2, guidance=guidance).dtype == torch.float32
+    assert half.sample(context[:1].bfloat16(), steps=2).dtype == torch.bfloat16
+    assert set(seen) == {torch.float32}
+
+
+def test_sampling_is_without_dropout(context):
+    unet = {**UNET, "attn_drop": 0.5, "proj_drop": 0.5, "ffn_drop": 0.5}
+    fresh = official_config({**CONFIG, "denoiser": unet}).build()
+    fresh.autoencoder.eval()
+    with torch.no_grad():
+        fresh.denoiser.out.weight.fill_(1.0)
+    assert torch.equal(*(fresh.sample(context[:1], steps=2) for _ in range(2)))
+    assert fresh.denoiser.training
+    assert not fresh.autoencoder.training
+
+
+def test_ancestral_steps_have_the_variance_of_the_process(model, context):
+    process = Diffusion(v_posterior=1.0)
+    wide = PreDiff(PreDiffConfig(**{**vars(model.config), "process": process})).eval()
+    wide.load_state_dict(model.state_dict())
+    drawn = wide.sample(context[:1], sampler="ddpm", steps=3)
+    explicit = wide.sample(context[:1], sampler=DDPM(steps=3, v_posterior=1.0))
+    assert torch.equal(drawn, explicit)
+    assert not torch.equal(drawn, model.sample(context[:1], sampler="ddpm", steps=3))
 
 
 def test_latent_scale_is_undone():
@@ -171,8 +212,9 @@ def test_flow_matching_samples_too(context):
     config = PreDiffConfig(
         autoencoder=small.autoencoder, denoiser=small.denoiser, process=FlowMatching()
     )
-    drawn = PreDiff(config).eval().sample(context, sampler="heun", steps=3)
-    assert drawn.isfinite().all()
+    model = PreDiff(config).eval()
+    for sampler in (None, *SAMPLERS):
+        assert model.sample(context, sampler=sampler, steps=3).isfinite().all()
 
 
 def test_guidance_moves_what_the_alignment_network_reads(model, context, monkeypatch):
@@ -196,16 +238,41 @@ def test_guidance_moves_what_the_alignment_network_reads(model, context, monkeyp
         ({"steps": 0}, "steps=0"),
         ({"sampler": "magic"}, "magic"),
         ({"seed": -1}, "no negative number"),
+        ({"members": 1.5}, "whole number; got 1.5"),
+        ({"steps": True}, "steps=True"),
+        ({"seed": 0.5}, "seed=0.5"),
+        ({"steps": 1001}, "at most 1000"),
+        ({"sampler": 3}, "sampler is 3"),
+        ({"sampler": DDIM(steps=2), "steps": 3}, "sampler has 2"),
+        ({"guidance": [None]}, "guidance holds None"),
     ],
 )
-def test_impossible_requests_are_refused(model, context, options, message):
+def test_impossible_requests_are_refused_before_work(model, context, options, message):
+    encoded = []
+    hook = model.autoencoder.encoder.register_forward_hook(lambda *a: encoded.append(a))
     with pytest.raises(ConfigError, match=message):
         model.sample(context, **options)
+    hook.remove()
+    assert not encoded
+
+
+def test_targets_of_guidance_are_one_for_all(model, context):
+    for target in (0.5, torch.ones(1), torch.ones(2, 1), torch.ones(1, 2)):
+        with pytest.raises(ConfigError, match="target"):
+            model.towards(target)
+    rows = AlignmentGuidance(network=model.alignment, target=torch.ones(2, 1))
+    with pytest.raises(ConfigError, match="2 rows"):
+        model.sample(context[:1], members=2, guidance=rows)
+    with pytest.raises(ConfigError, match="scale"):
+        model.towards(torch.ones(1, 1), scale="x")
 
 
 def test_contexts_that_do_not_fit_are_refused(model, context):
     with pytest.raises(GridMismatchError, match=r"3, 8, 12, 1"):
         model.sample(context[:, :2])
+    for other in (context.int(), context.numpy()):
+        with pytest.raises(DataTypeError, match="tensor of floating numbers"):
+            model.sample(other)
     broken = context.clone()
     broken[0, 0, 0, 0] = torch.nan
     with pytest.raises(MissingDataError, match="holds 1 values"):
@@ -222,6 +289,18 @@ def test_nan_in_sampling_stops_with_the_step_and_the_cause(model, context, monke
     monkeypatch.setattr(model.denoiser, "forward", breaks)
     with pytest.raises(SamplingError, match=r"step 1 .*Likely cause"):
         model.sample(context[:1], steps=4)
+
+
+def test_nan_at_the_end_is_not_returned(model, context, monkeypatch):
+    # the last step and the decoder are seen by no network after them
+    overflow = DDIM(steps=2).step
+    monkeypatch.setattr(DDIM, "step", lambda self, stage: overflow(stage) * 1e38 * 1e38)
+    with pytest.raises(SamplingError, match=r"step 1 .*the state"):
+        model.sample(context[:1], sampler=DDIM(steps=1))
+    monkeypatch.undo()
+    monkeypatch.setattr(model.autoencoder, "decode", lambda z: z * torch.inf)
+    with pytest.raises(SamplingError, match=r"decoding, after the last step: 96 of 96"):
+        model.sample(context[:1], steps=2)
 
 
 def test_no_alignment_no_guidance_by_it(states):
