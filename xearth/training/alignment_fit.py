@@ -133,8 +133,7 @@ def fit_alignment_network(
         for group in optimizer.param_groups:
             group["lr"] = recipe.rate_at(step)
         chosen = torch.randint(len(numbers), (recipe.batch,), generator=generator)
-        # torch 2.13 crashes on gradients of a norm's weights alone where there is one channel
-        z0 = latents(chosen, generator).requires_grad_()
+        z0 = latents(chosen, generator)
         t = process.draw_times(len(z0), generator=generator)
         noise = torch.randn(z0.shape, generator=generator)
         loss = alignment_errors(network, process, z0, numbers[chosen], t=t, noise=noise).mean()

@@ -10,6 +10,7 @@ from torch.distributions import kl_divergence as of_laws
 from xearth.errors import ConfigError
 from xearth.models.prediff.config import AlignmentConfig, AutoencoderConfig
 from xearth.models.prediff.process import Diffusion
+from xearth.training.alignment_fit import AlignmentRecipe, fit_alignment_network
 from xearth.training.autoencoder_losses import AutoencoderLoss, hinge, kl_divergence, logistic
 from xearth.training.diffusion_losses import TimeWeights, alignment_errors
 from xearth.training.patchgan import Discriminator
@@ -110,3 +111,18 @@ def test_alignment_errors_are_of_the_noised_field():
 def test_impossible_choices_are_refused(make, message):
     with pytest.raises(ConfigError, match=message):
         make()
+
+
+def test_alignment_is_trained_on_a_single_latent_channel():
+    # torch crashes on gradients of a norm's weights alone unless the norm's data are put in order
+    network = AlignmentConfig(base_units=8, input_shape=(2, 4, 6, 1), frames=2).build()
+    before = network.down.first.norm_1.weight.detach().clone()
+    fit_alignment_network(
+        network,
+        Diffusion(),
+        lambda chosen, generator: torch.randn(len(chosen), 2, 4, 6, 1, generator=generator),
+        torch.ones(8, 2, 1),
+        AlignmentRecipe(steps=2, batch=4),
+    )
+    assert not torch.equal(network.down.first.norm_1.weight, before)
+    assert not network.training
