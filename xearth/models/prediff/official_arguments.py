@@ -85,6 +85,9 @@ _AUTOENCODER_DEFAULTS: dict[str, Any] = {
     "norm_num_groups": 32,
     "sample_size": 32,
     "scaling_factor": 0.18215,
+    "mid_block_add_attention": True,
+    "use_quant_conv": True,
+    "use_post_quant_conv": True,
 }
 # What the reference can be told, and the one value with which it ran, or which has a place here.
 _FIXED = {
@@ -94,6 +97,9 @@ _FIXED = {
     "pool": "attention",
     "readout_seq": True,
     "act_fn": "silu",
+    "mid_block_add_attention": True,
+    "use_quant_conv": True,
+    "use_post_quant_conv": True,
     "clip_denoised": False,
     "given_betas": None,
     "scale_by_std": False,
@@ -111,6 +117,11 @@ _UNREAD = {
             *("conv", "down_linear", "up_linear", "down_up_linear", "norm"),
         )
     ),
+}
+# What the configuration files of the library that it was copied from say besides.
+_UNREAD_AUTOENCODER = {
+    *("_class_name", "_diffusers_version", "force_upcast"),
+    *("latents_mean", "latents_std", "shift_factor"),
 }
 _UNREAD_PROCESS = {
     *("loss_type", "monitor", "use_ema", "log_every_t", "original_elbo_weight", "l_simple_weight"),
@@ -264,7 +275,7 @@ def autoencoder_config(arguments: Mapping[str, Any]) -> AutoencoderConfig:
     ... ).factor
     2
     """
-    ctor = _complete(arguments, _AUTOENCODER_DEFAULTS, unread=set())
+    ctor = _complete(arguments, _AUTOENCODER_DEFAULTS, unread=_UNREAD_AUTOENCODER)
     levels = len(ctor["block_out_channels"])
     for key, kind in (
         ("down_block_types", "DownEncoderBlock2D"),

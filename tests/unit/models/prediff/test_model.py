@@ -403,6 +403,10 @@ def test_wrong_values_of_official_arguments_are_refused_by_name():
 def test_names_of_published_files_are_read():
     yaml = {k: v for k, v in UNET.items() if k != "block_attn_patterns"}
     named = {**CONFIG, "denoiser": {**yaml, "self_pattern": "axial"}}
+    vae = {**VAE, "_class_name": "AutoencoderKL", "shift_factor": None, "use_quant_conv": True}
+    named["autoencoder"] = vae
+    with pytest.raises(ConfigError, match="use_quant_conv is False"):
+        official_config({**named, "autoencoder": {**vae, "use_quant_conv": False}})
     trained = {"learn_logvar": True, "use_ema": True, "clip_denoised": False}
     assert official_config({**named, "diffusion": trained}) == official_config(CONFIG)
 

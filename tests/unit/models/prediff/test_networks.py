@@ -174,6 +174,67 @@ def test_saving_is_that_of_the_dead_frames():
     assert counts[1] - counts[0] >= 2 * cells * linear
 
 
+def step_by_step(network, z, t, context):
+    """Return what a denoiser says by the steps of the publication, one by one, nothing left out."""
+    config, down, up = network.config, network.down, network.up
+    stage = torch.cat([torch.ones(context.shape[:-1]), torch.zeros(z.shape[:-1])], 1)[..., None]
+    x = down.first(torch.cat([torch.cat([context, z], 1), stage], -1))
+    T, H, W = x.shape[1:4]
+    tables = [p.weight for p in down.positions.children()]
+    if config.positions == "t+hw":
+        x = x + tables[0][:T, None, None] + tables[1].unflatten(0, config.grid[1:])[:H, :W]
+    else:
+        x = x + tables[0][:T, None, None] + tables[1][:H, None] + tables[2][:W]
+    e = down.embed.second(functional.silu(down.embed.first(sinusoids(t, config.base_units))))
+    g = None if config.global_vectors is None else down.vectors.expand(len(z), -1, -1)
+    saved, top = [], config.levels - 1
+    for half, order in ((down, range(top + 1)), (up, range(top, -1, -1))):
+        for i in order:
+            if half is down and i > 0:
+                x, g = down.merge[i - 1](x), None if g is None else down.merge_global[i - 1](g)
+            if half is up and i < top and config.skip:
+                x = x + saved[i]
+            for block in half.blocks[i]:
+                whole = SelfBlock(
+                    config.units[i], config.shapes[i], config.patterns[i], config.blocks()
+                )
+                whole.load_state_dict(block.state_dict())
+                x = half.time_blocks[i](x, half.time_blocks[i].read(e))
+                x, g = whole.eval()(x, g)
+            if half is down:
+                saved.append(x)
+            elif i > 0:
+                frames = x.flatten(0, 1).movedim(-1, 1)
+                frames = functional.interpolate(frames, config.shapes[i - 1][1:], mode="nearest")
+                x = up.enlarge[i - 1].conv(frames).movedim(1, -1).unflatten(0, (len(z), T))
+                g = None if g is None else up.enlarge_global[i - 1](g)
+    return network.out(x[:, context.shape[1] :])
+
+
+NEIGHBORS = [
+    {"depth": (2, 1, 3), "patterns": parse("divided_st")},
+    {"depth": (1, 2), "patterns": parse("full"), "global_vectors": GlobalVectors(count=3)},
+    {
+        "depth": (1, 1, 1),
+        "patterns": parse("video_swin_2x4"),
+        "padding": "ignore",
+        "global_vectors": GlobalVectors(count=2, ratio=2, separate_qkv=True, self_attention=True),
+    },
+    {"depth": (2,), "skip": False, "heads": 2, "time_factor": 2, "relative_positions": False},
+    {"positions": "t+hw", "gated_ffn": True, "time_scale_shift": True, "inter_ffn": False},
+    {"block_units": (8, 20), "downsample": (1, 3, 2), "upsample_kernel": 5, "padding": "nearest"},
+    {"patterns": parse("spatial_lg_2"), "scale_alpha": 0.5, "final_projection": False},
+]
+
+
+@pytest.mark.parametrize("changes", NEIGHBORS)
+def test_denoiser_is_the_steps_of_the_publication(changes):
+    network = denoiser(**changes)
+    with torch.no_grad():
+        found, expected = network(*inputs()), step_by_step(network, *inputs())
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+
+
 def test_global_vectors_are_read_and_change_what_is_read():
     vectors = GlobalVectors(count=3)
     network = denoiser(global_vectors=vectors)
