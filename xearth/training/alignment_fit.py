@@ -123,6 +123,19 @@ def fit_alignment_network(
     ------
     TrainingError
         The loss became NaN or infinite.
+
+    Examples
+    --------
+    >>> from xearth.models.prediff.config import AlignmentConfig
+    >>> from xearth.models.prediff.process import Diffusion
+    >>> network = AlignmentConfig(base_units=8, input_shape=(2, 4, 4, 1), frames=2).build()
+    >>> fields = torch.randn(8, 2, 4, 4, 1)
+    >>> means = fields.mean((2, 3, 4)).unsqueeze(-1)  # what it shall read, of each frame
+    >>> recipe = AlignmentRecipe(steps=2, batch=4)
+    >>> clean = lambda chosen, generator: fields[chosen]
+    >>> fitted = fit_alignment_network(network, Diffusion(), clean, means / means.std(), recipe)
+    >>> fitted(fields, torch.tensor([0])).shape
+    torch.Size([8, 2, 1])
     """
     generator = torch.Generator().manual_seed(recipe.seed)
     optimizer = torch.optim.AdamW(

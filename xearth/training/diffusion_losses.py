@@ -80,6 +80,16 @@ def alignment_errors(
     ------
     ConfigError
         If there are other numbers than the network reads.
+
+    Examples
+    --------
+    >>> from xearth.models.prediff.process import Diffusion
+    >>> reads = lambda z, t: z.mean((2, 3, 4))[..., None]  # means of frames, for a network
+    >>> z0, t = torch.ones(3, 2, 4, 4, 1), torch.tensor([0, 5, 9])
+    >>> numbers, noise = torch.ones(3, 2, 1), torch.zeros(3, 2, 4, 4, 1)
+    >>> errors = alignment_errors(reads, Diffusion(), z0, numbers, t=t, noise=noise)
+    >>> errors.shape, bool((errors < 1e-5).all())
+    (torch.Size([3]), True)
     """
     found = network(process.noised(z0, t, noise), t)
     if found.shape != numbers.shape:

@@ -75,6 +75,12 @@ def guided(predict: Predictor, *guidances: Guidance) -> Predictor:
     -------
     Predictor
         It raises SamplingError where a guidance, not the network, made a value NaN or infinite.
+
+    Examples
+    --------
+    >>> predict = guided(lambda z, level: z, lambda z, level, plain: 0.5 * plain(z, level))
+    >>> predict(torch.ones(1, 2), Level(0.0, 0.9, 0.4))
+    tensor([[0.5000, 0.5000]])
     """
     for guidance in guidances:
         predict = _wrapped(predict, guidance)
@@ -157,6 +163,16 @@ class AlignmentGuidance:
     ------
     ConfigError
         A target without the dimension m, a scale that is not finite, an unknown name.
+
+    Examples
+    --------
+    >>> from xearth.models.prediff.process import Diffusion
+    >>> reads = lambda z, t: z.mean((2, 3, 4))[..., None]  # means of frames, for a network
+    >>> guidance = AlignmentGuidance(network=reads, target=torch.ones(1, 1), scale=2.0)
+    >>> z = torch.zeros(3, 2, 4, 4, 1)
+    >>> led = guidance(z, Diffusion().level(500), lambda z, level: z)
+    >>> led.shape, bool((led > z).all())
+    (torch.Size([3, 2, 4, 4, 1]), True)
     """
 
     network: Network
@@ -258,6 +274,18 @@ class PosteriorGuidance:
         D, from clean states to the fields of the condition; nothing where they are the same.
     scale : float
         :math:`\zeta`.
+
+    Examples
+    --------
+    >>> from xearth.models.conditions.linear import Linear
+    >>> from xearth.models.conditions.rows import Rows
+    >>> from xearth.models.prediff.gaussian import GaussianField
+    >>> mean = Rows.over(torch.ones(1, 4, 4, 1), frames=True).mean()
+    >>> wet = Linear(mean, lower=1.0, upper=1.0)
+    >>> clean = GaussianField(torch.zeros(4, 4), torch.ones(4, 4))
+    >>> z = torch.zeros(2, 1, 4, 4, 1)
+    >>> bool((PosteriorGuidance(condition=wet)(z, Level(9.0, 0.8, 0.6), clean) > 0).all())
+    True
     """
 
     condition: Condition
@@ -295,6 +323,18 @@ class ScoreGuidance:
     gamma : float
         :math:`\gamma`, in its units squared: how uncertain the measure of the predicted clean field
         is for each unit of noise variance.
+
+    Examples
+    --------
+    >>> from xearth.models.conditions.linear import Linear
+    >>> from xearth.models.conditions.rows import Rows
+    >>> from xearth.models.prediff.gaussian import GaussianField
+    >>> mean = Rows.over(torch.ones(1, 4, 4, 1), frames=True).mean()
+    >>> wet = Linear(mean, lower=1.0, upper=1.0)
+    >>> clean = GaussianField(torch.zeros(4, 4), torch.ones(4, 4))
+    >>> guidance = ScoreGuidance(condition=wet, error=0.01, gamma=0.1)
+    >>> bool((guidance(torch.zeros(2, 1, 4, 4, 1), Level(9.0, 0.8, 0.6), clean) > 0).all())
+    True
     """
 
     condition: Condition
@@ -354,6 +394,19 @@ class ProjectionGuidance:
         The condition has no exact projection.
     ConfigError
         A decoder without an encoder, or the other way round.
+
+    Examples
+    --------
+    >>> from xearth.models.conditions.linear import Linear
+    >>> from xearth.models.conditions.rows import Rows
+    >>> from xearth.models.prediff.gaussian import GaussianField
+    >>> mean = Rows.over(torch.ones(1, 4, 4, 1), frames=True).mean()
+    >>> wet = Linear(mean, lower=1.0, upper=1.0)
+    >>> clean = GaussianField(torch.zeros(4, 4), torch.ones(4, 4))
+    >>> guidance = ProjectionGuidance(condition=wet)
+    >>> led = guidance(torch.randn(2, 1, 4, 4, 1), Level(9.0, 0.8, 0.6), clean)
+    >>> torch.allclose(led.mean((1, 2, 3, 4)), torch.ones(2))
+    True
     """
 
     condition: Condition

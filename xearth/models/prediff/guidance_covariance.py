@@ -75,6 +75,19 @@ class CovarianceGuidance:
         Fewer than 1 iteration, an unknown solver.
     ConstraintError
         A part of the condition without bounds.
+
+    Examples
+    --------
+    >>> from xearth.models.conditions.linear import Linear
+    >>> from xearth.models.conditions.rows import Rows
+    >>> from xearth.models.prediff.gaussian import GaussianField
+    >>> mean = Rows.over(torch.ones(1, 4, 4, 1), frames=True).mean()
+    >>> wet = Linear(mean, lower=1.0, upper=1.0)
+    >>> clean = GaussianField(torch.zeros(4, 4), torch.ones(4, 4))
+    >>> guidance = CovarianceGuidance(condition=wet)
+    >>> led = guidance(torch.randn(2, 1, 4, 4, 1), Level(9.0, 0.8, 0.6), clean)
+    >>> torch.allclose(led.mean((1, 2, 3, 4)), torch.ones(2), atol=1e-5)
+    True
     """
 
     condition: Condition

@@ -189,6 +189,12 @@ class PreDiff(nn.Module):
         CheckpointError
             If there is no such file, or it is damaged, of something else, or its weights do not
             fit its configuration.
+
+        Examples
+        --------
+        >>> PreDiff.load("nowhere.safetensors")
+        Traceback (most recent call last):
+        xearth.errors.CheckpointError: there is no file nowhere.safetensors
         """
         tensors, facts = load_tensors(path)
         if facts.get("kind") != KIND or facts.get("format") != FORMAT:

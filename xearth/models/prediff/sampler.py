@@ -81,6 +81,15 @@ def run(
         Noise that does not fall from level to level.
     SamplingError
         A NaN or infinite value: with the step and the likely cause.
+
+    Examples
+    --------
+    >>> from xearth.models.prediff.noise import MemberNoise
+    >>> from xearth.models.prediff.process import Diffusion
+    >>> levels, draw = Diffusion().levels(3), MemberNoise((2,), members=[0])
+    >>> three = lambda z, level: torch.full_like(z, 3.0)  # all data are 3
+    >>> [state.round(decimals=2).tolist() for state in run(DDIM(steps=3), three, levels, draw)][-1]
+    [[3.0, 3.0]]
     """
     check_levels(levels)
     z = draw(0)

@@ -244,6 +244,7 @@ def test_guidance_moves_what_the_alignment_network_reads(model, context, monkeyp
         ({"steps": 1001}, "at most 1000"),
         ({"sampler": 3}, "sampler is 3"),
         ({"sampler": DDIM(steps=2), "steps": 3}, "sampler has 2"),
+        ({"sampler": DDIM(steps=300, spacing="quad")}, "levels must fall in noise"),
         ({"guidance": [None]}, "guidance holds None"),
     ],
 )
