@@ -131,9 +131,9 @@ for level in (1.5, 1):
 
 # %%
 # The winters. Top: at least 1.5 K, as observed and as asked for; beside them the same Junes with
-# nothing asked, whose mean is near normal. Below: at least 1 K, as observed, by diffusion, and by the
-# exact conditional law of ``enso-small``. The pattern is that of the ocean, the strength is not: few
-# members go far beyond what is asked, and the observed winters had begun to warm by June.
+# nothing asked, whose mean is near normal. Below: at least 1 K, as observed, by diffusion, and by
+# the exact conditional law of ``enso-small``. The pattern is that of the ocean, the strength is
+# not: few members go far beyond what is asked, and the observed winters had begun to warm by June.
 DJF = seasons["December to February"]
 
 
@@ -173,8 +173,8 @@ figure = maps(
 # --------------
 #
 # Only the shaded winter was asked for. Observed El Niños as a rule end in spring (thin lines, and
-# their mean). Those of ``enso-diffusion``, whose law depends on the month of the start, fade from the
-# winter on; those of ``enso-small`` last longer.
+# their mean). Those of ``enso-diffusion``, whose law depends on the month of the start, fade from
+# the winter on; those of ``enso-small`` last longer.
 figure, ax = plt.subplots(figsize=(8, 4), layout="constrained")
 months = np.arange(1, 19)
 for event in seen[1].earthformer.nino34().transpose("event", "lead").values:
