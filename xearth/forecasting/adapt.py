@@ -34,8 +34,9 @@ from ..units import compatible, convert, is_difference
 
 if TYPE_CHECKING:
     from ..reference.protocol import Forecaster
+    from .forecaster import NetworkForecaster
 
-__all__ = ["Adapted", "Reads", "adapt", "as_history", "base_of", "canonical"]
+__all__ = ["Adapted", "Reads", "adapt", "as_history", "base_of", "canonical", "reader_of"]
 
 #: The attribute that says what was done to the data before a forecaster read them.
 READ_AS = "xearth_read_as"
@@ -111,6 +112,8 @@ def as_history(
         Any grid of 1-D latitude and longitude, absolute temperatures or anomalies. Dask arrays
         stay lazy (three fields are read, to see which cells are missing).
     model : Forecaster, path or str
+        A network, or what reads through one (``enso-diffusion``). Others, such as those of radar,
+        say themselves what they cannot read: for them the data are returned as they are.
     base : (str, str) or slice, optional
         Base period of the climatology that is subtracted. By default that of the forecaster's
         training data if the record has it; else the thirty years of the record next to it, or
@@ -152,14 +155,24 @@ def as_history(
     >>> history.attrs["base_period"], history.attrs["units_metadata"], dict(history.sizes)
     ('1982-01/1996-12', 'temperature: difference', {'time': 180, 'lat': 12, 'lon': 22})
     """
-    from .forecaster import NetworkForecaster
     from .io import forecaster_of
 
-    forecaster = forecaster_of(model)
-    if not isinstance(forecaster, NetworkForecaster):
+    reader = reader_of(forecaster_of(model))
+    if reader is None:
         return obj
-    history = adapt(obj, forecaster.place.settle(forecaster, obj), base=base).history
-    return history if forecaster.indices is None else forecaster.indices.kept(obj, history)
+    history = adapt(obj, reader.place.settle(reader, obj), base=base).history
+    return history if reader.indices is None else reader.indices.kept(obj, history)
+
+
+def reader_of(forecaster: Any) -> NetworkForecaster | None:
+    """Return the network by which a forecaster reads histories, None if it reads them otherwise.
+
+    A network reads them itself; a diffusion about its mean names it in the attribute ``reads``.
+    """
+    from .forecaster import NetworkForecaster
+
+    reader = getattr(forecaster, "reads", forecaster)
+    return reader if isinstance(reader, NetworkForecaster) else None
 
 
 def adapt(obj: xr.DataArray | xr.Dataset, reads: Reads, *, base: Base | None = None) -> Adapted:

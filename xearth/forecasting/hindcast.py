@@ -23,7 +23,7 @@ from ..constraints.audit import unaudited_attrs
 from ..data.windows import Window
 from ..errors import ConfigError, TimeAxisError
 from ..verification.leaks.provenance import Provenance
-from .adapt import as_history
+from .adapt import as_history, reader_of
 from .asked import checked_members
 from .fingerprint import data_identity, fingerprint, identity
 from .forecaster import NetworkForecaster, forecast
@@ -124,8 +124,9 @@ def hindcast(
     members = checked_members(members)
     carried, forecaster = saved(model) if isinstance(model, str | Path) else (None, model)
     history = as_history(history, forecaster)
-    if isinstance(forecaster, NetworkForecaster) and forecaster.indices is not None:
-        forecaster.indices.warn_if_unknown(history, forecaster.name)
+    reader = reader_of(forecaster)
+    if reader is not None and reader.indices is not None:
+        reader.indices.warn_if_unknown(history, reader.name)
     name = str(discover(history, require=("time",)).time)
     axis = TimeAxis.from_array(history[name])
     positions = _starts(axis, forecaster, init)

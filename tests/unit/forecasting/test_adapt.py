@@ -129,6 +129,17 @@ def test_hindcasts_read_products_too_and_know_them_again(model, kaplan):
     assert hc.attrs["base_period"] == "1951-01/1980-12"
 
 
+def test_a_forecaster_that_reads_through_a_network_reads_products_as_it_does(model, kaplan):
+    other = product(kaplan, **GRIDS["1 degree, north first, 15th"])
+    drawn, asked = load("enso-diffusion"), {"init": slice("1982-01", "1982-02"), "members": 2}
+    xr.testing.assert_identical(as_history(other, drawn), as_history(other, model))
+    hc = hindcast(other, drawn, **asked)
+    assert hc.attrs["base_period"] == "1951-01/1980-12"
+    xr.testing.assert_allclose(
+        hc.compute().drop_attrs(), forecast(other, drawn, **asked).drop_attrs()
+    )
+
+
 def test_the_oisst_sample_goes_in_as_it_is(model):
     """Half of the area is enough for Nino3.4, with a warning; 15 years are the whole base."""
     with pytest.warns(MissingDataWarning, match=r"52%.*126 of 252 cells \(27\.5S 177\.5W"):
