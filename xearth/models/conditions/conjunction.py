@@ -38,7 +38,7 @@ from torch import Tensor
 
 from ...errors import ConstraintError
 from .carried import carried, restored
-from .linear import Linear, nearest
+from .linear import Linear, gram, nearest
 from .ordered import Monotone, Ordering
 from .protocol import Condition, Curved, relative
 from .ranges import Range, _clamp, box, nearest_in_box
@@ -54,6 +54,8 @@ _SWEEPS, _PATIENCE, _MERGED = 4000, 250, 2000
 #: Convex problems in place of a curved one, those that bring nothing, sweeps of each, sweeps in
 #: turn before them, and how closely they are solved as a part of what is still off.
 _OUTER, _STUCK, _INNER, _BRIEF, _ROUGH = 30, 3, 200, 20, 1e-2
+#: Corrections so many times the field, which no longer brings it closer, come of sets apart.
+_GROWN = 50.0
 #: Cells as many times larger than those given, or than the bounds, are no solution.
 _FAR = 1e4
 
@@ -191,6 +193,10 @@ class _Set:
         return tuple(part for part in self.parts if isinstance(part, Linear))
 
     @cached_property
+    def _gram(self) -> Tensor:
+        return self.linear[0].gram if len(self.linear) == 1 else gram(self.linear)
+
+    @cached_property
     def ranges(self) -> tuple[Range, ...]:
         return tuple(part for part in self.parts if isinstance(part, Range))
 
@@ -202,7 +208,7 @@ class _Set:
         if self.linear and self.ranges:
             return nearest_in_box(self.linear[0], self.ranges, y)
         if self.linear:
-            return nearest(self.linear, y)
+            return nearest(self.linear, y, together=lambda: self._gram)
         if self.ranges:
             return _clamp(y, box(self.ranges, y))
         return self.parts[0].project(y)
@@ -384,7 +390,9 @@ def _dykstra(
             well = well | (close & _holds(sets, x))
         apart = float(torch.where(well, 0.0, gap / size).max())
         best, since = (apart, sweep) if apart < 0.9 * best else (best, since)
-        if bool(well.all()) or sweep - since > _PATIENCE:
+        # of sets that have no field in common the corrections grow without end
+        grown = torch.where(well, 0.0, _norm(following) / size).max() > _GROWN
+        if bool(well.all()) or sweep - since > (_BRIEF if grown else _PATIENCE):
             break
         turned = ((ahead - following) * (following - q)).nan_to_num(0.0).sum((0, 2, 3, 4, 5)) > 0
         turned = turned[:, None, None, None, None]

@@ -16,7 +16,7 @@ fields hold it, some better than others.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 
@@ -29,7 +29,7 @@ from .protocol import Bounded, beyond, known
 from .quadratic import multipliers
 from .rows import Rows, lowered, products
 
-__all__ = ["Linear", "blocks", "nearest", "points"]
+__all__ = ["Linear", "blocks", "gram", "nearest", "points"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +107,7 @@ class Linear(Bounded):
 
     def project(self, y: Tensor) -> Tensor:
         """Return the nearest field, in the norm of the covariance."""
-        return nearest((self,), y)
+        return nearest((self,), y, together=lambda: self.gram)
 
     @cached_property
     def gram(self) -> Tensor:
@@ -131,8 +131,17 @@ def gram(conditions: Sequence[Linear]) -> Tensor:
     return (G + G.mT) / 2
 
 
-def nearest(conditions: Sequence[Linear], y: Tensor) -> Tensor:
+def nearest(
+    conditions: Sequence[Linear], y: Tensor, *, together: Callable[[], Tensor] | None = None
+) -> Tensor:
     """Return the nearest field to ``y`` that holds all conditions.
+
+    Parameters
+    ----------
+    conditions : sequence of Linear
+    y : Tensor (N, T, H, W, C)
+    together : callable, optional
+        Returns :func:`gram` of the conditions, where it is kept.
 
     Raises
     ------
@@ -165,7 +174,7 @@ def nearest(conditions: Sequence[Linear], y: Tensor) -> Tensor:
     first = conditions[0]
     if len(conditions) == 1 and C is None and first.rows.disjoint:
         return first.rows.lowered(y, excess / first.rows.norms().to(a))
-    G = first.gram if len(conditions) == 1 else gram(conditions)
+    G = gram(conditions) if together is None else together()
     found = multipliers(G.to(a.device), a, lower, upper)
     parts = found.split([len(condition.rows) for condition in conditions], -1)
     each = list(zip(conditions, parts, strict=True))

@@ -227,7 +227,7 @@ def test_blocks_are_means_in_space_and_time():
 def test_scaling_keeps_dry_cells_and_refuses_a_dry_field():
     held = KINDS["scaled"].project(field())
     assert torch.equal(held == 0, field() == 0)
-    with pytest.raises(ConstraintError, match=r"no factor makes 3\.5 of a sum of 0"):
+    with pytest.raises(ConstraintError, match=r"no factor makes 3\.5 of 0"):
         KINDS["scaled"].project(torch.zeros(1, *SHAPE))
 
 
