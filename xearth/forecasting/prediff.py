@@ -227,8 +227,8 @@ class PreDiffForecaster:
         frames = read_frames(history, init, depth=self.history, name=self.name)
         count = len(frames.positions)
         if members is None:
-            made = np.stack([self._mean(frames, i) for i in range(count)])
-            return self._label(made, frames, None)
+            means = np.stack([self._mean(frames, i) for i in range(count)])
+            return self._label(means, frames, None)
         # what cannot hold is refused here, before anything is drawn
         wanted = self._asked(frames, asked, impose) if asked else [None] * count
         drawn = []
