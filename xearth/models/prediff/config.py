@@ -10,7 +10,7 @@ NeurIPS, and the configurations published with it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from ...errors import ConfigError
@@ -87,7 +87,9 @@ class AutoencoderConfig(Plain):
         ConfigError
             If the frame is no multiple of the factor, or the channels are others.
         """
-        T, H, W, C = shape
+        sizes = integers("the shape of frames", shape) or ()
+        check_shape("the shape of frames", sizes)
+        T, H, W, C = sizes
         f = self.factor
         if H % f or W % f or self.channels != C:
             raise ConfigError(
@@ -147,6 +149,7 @@ class DenoiserConfig(CuboidConfig):
                 f"context and forecast have latent frames of {self.input_shape[1:]} and "
                 f"{self.target_shape[1:]}; they are joined along time: make them equal"
             )
+        check_positive("upsample_kernel", self.upsample_kernel)
         if self.upsample_kernel % 2 != 1:
             raise ConfigError(f"upsample_kernel must be odd; got {self.upsample_kernel!r}")
         super().__post_init__()
@@ -199,7 +202,8 @@ class AlignmentConfig(CuboidConfig):
     def __post_init__(self) -> None:
         object.__setattr__(self, "input_shape", integers("input_shape", self.input_shape))
         check_shape("input_shape", self.input_shape)
-        check_positive("outputs", self.outputs)
+        for name in ("outputs", "frames"):
+            check_positive(name, getattr(self, name))
         if not 1 <= self.frames <= self.input_shape[0]:
             raise ConfigError(
                 f"numbers are read from {self.frames!r} frames of {self.input_shape[0]}; give 1 "
@@ -259,6 +263,12 @@ class PreDiffConfig(Plain):
     latent_scale: float = 1.0
 
     def __post_init__(self) -> None:
+        kinds: dict[str, Any] = {"autoencoder": AutoencoderConfig, "denoiser": DenoiserConfig}
+        kinds |= {"alignment": AlignmentConfig | None, "process": Diffusion | FlowMatching}
+        for name, kind in kinds.items():
+            if not isinstance(getattr(self, name), kind):
+                said = getattr(kind, "__name__", str(kind))
+                raise ConfigError(f"{name} is {getattr(self, name)!r:.80}; expected {said}")
         channels = self.denoiser.target_shape[-1]
         if channels != self.autoencoder.latent_channels:
             raise ConfigError(
@@ -326,10 +336,18 @@ class PreDiffConfig(Plain):
         (10, 16, 24)
         """
         autoencoder = AutoencoderConfig() if autoencoder is None else autoencoder
+        if not isinstance(autoencoder, AutoencoderConfig):
+            raise ConfigError(f"autoencoder is {autoencoder!r}; expected AutoencoderConfig")
         shapes = {
             "input_shape": autoencoder.latent_shape(input_shape),
             "target_shape": autoencoder.latent_shape(target_shape),
         }
+        known = {f.name for f in fields(DenoiserConfig)} - shapes.keys()
+        if unknown := sorted(map(str, set(denoiser or {}) - known)):
+            raise ConfigError(
+                f"denoiser holds {', '.join(unknown)}; its shapes follow from the frames, and what "
+                f"else it has is {', '.join(sorted(known))}"
+            )
         sized = DenoiserConfig(**{**(denoiser or {}), **shapes})
         return cls(autoencoder=autoencoder, denoiser=sized, **others)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
@@ -76,7 +76,7 @@ def check_positive(name: str, value: Any) -> None:
 
 def check_shape(name: str, shape: tuple[int, ...]) -> None:
     """Raise ConfigError unless a shape is four positive integers."""
-    if len(shape) != 4 or min(shape) < 1:
+    if not isinstance(shape, tuple) or len(shape) != 4 or min(shape) < 1:
         raise ConfigError(f"{name} must be four positive integers (T, H, W, C); got {shape!r}")
 
 
@@ -150,6 +150,7 @@ class CuboidConfig(Plain, abc.ABC):
     time_drop: float = 0.0
 
     def __post_init__(self) -> None:
+        self._check_kinds()
         for name in ("depth", "downsample", "block_units"):
             object.__setattr__(self, name, integers(name, getattr(self, name)))
         for name in ("base_units", "heads", "time_factor"):
@@ -157,6 +158,20 @@ class CuboidConfig(Plain, abc.ABC):
         self._check_levels()
         self._check_choices()
         object.__setattr__(self, "patterns", per_level(self.patterns, self.shapes, CuboidLayer))
+
+    def _check_kinds(self) -> None:
+        kinds = {"dropout": Dropout, "global_vectors": GlobalVectors | None, "activation": str}
+        for name, kind in {**kinds, "depth": Sequence, "downsample": Sequence}.items():
+            if not isinstance(getattr(self, name), kind):
+                said = getattr(kind, "__name__", str(kind))
+                raise ConfigError(f"{name} is {getattr(self, name)!r}; expected {said}")
+        if not is_number(self.scale_alpha) or self.scale_alpha < 0.0:
+            raise ConfigError(f"scale_alpha must be at least 0; got {self.scale_alpha!r}")
+        if not callable(self.patterns) and not isinstance(self.patterns, Sequence):
+            raise ConfigError(
+                f"patterns is {self.patterns!r}; expected a pattern, such as "
+                "xearth.models.cuboid.patterns.parse('axial'), or one for each level"
+            )
 
     def _check_levels(self) -> None:
         if not self.depth or min(self.depth) < 1:

@@ -109,7 +109,7 @@ class Diffusion:
         for name in ("start", "end", "cosine_offset", "v_posterior"):
             if not is_number(value := getattr(self, name)):
                 raise ConfigError(f"Diffusion({name}={value!r}): expected a number")
-        if self.schedule not in _BETAS:
+        if self.schedule not in tuple(_BETAS):
             raise ConfigError(
                 f"Diffusion(schedule={self.schedule!r}): expected one of {', '.join(_BETAS)}"
             )

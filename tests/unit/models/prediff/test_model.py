@@ -330,6 +330,13 @@ def test_configuration_goes_to_json_and_back(process):
         (lambda: PreDiffConfig(autoencoder=AutoencoderConfig(latent_channels=4)), "64 channels"),
         (lambda: PreDiffConfig(alignment=AlignmentConfig(input_shape=(6, 8, 8, 64))), "reads"),
         (lambda: PreDiffConfig(latent_scale=0.0), "must be positive"),
+        (lambda: PreDiffConfig(denoiser=UNET), "expected DenoiserConfig"),
+        (
+            lambda: PreDiffConfig.for_shape(
+                (3, 16, 16, 1), (2, 16, 16, 1), denoiser={"base_unit": 8}
+            ),
+            "denoiser holds base_unit;",
+        ),
         (lambda: PreDiffConfig.for_shape((3, 100, 128, 1), (2, 100, 128, 1)), "multiples of 8"),
         (lambda: official_config("sevir"), "'sevir_lr'"),
         (lambda: official_config({"denoiser": UNET}), "expected autoencoder and denoiser"),

@@ -311,6 +311,14 @@ def test_denoiser_says_what_does_not_fit(change, message):
         denoiser()(*change(*inputs()))
 
 
+def test_a_published_network_of_another_size_has_its_weights():
+    # FlowCast: 13 -> 12 frames of 48 x 48 x 4, 192 channels, as its paper counts them
+    shapes = {"input_shape": (13, 48, 48, 4), "target_shape": (12, 48, 48, 4)}
+    with torch.device("meta"):
+        network = DenoiserConfig(**shapes, base_units=192).build()
+    assert sum(p.numel() for p in network.parameters()) == 76_780_174
+
+
 # --- alignment --------------------------------------------------------------------------------
 
 
@@ -408,6 +416,14 @@ def test_autoencoder_says_what_does_not_fit(run, error, message):
         (lambda: DenoiserConfig(input_shape=(3, 16, 16)), "four positive integers"),
         (lambda: DenoiserConfig(input_shape=(3, 8, 16, 64)), "make them equal"),
         (lambda: DenoiserConfig(upsample_kernel=2), "must be odd"),
+        (lambda: DenoiserConfig(upsample_kernel=-1), "upsample_kernel must be"),
+        (lambda: DenoiserConfig(dropout=0.1), "dropout is 0.1; expected Dropout"),
+        (lambda: DenoiserConfig(global_vectors=4), "global_vectors is 4; expected"),
+        (lambda: DenoiserConfig(scale_alpha=-1), "scale_alpha must be"),
+        (lambda: DenoiserConfig(patterns=4), "patterns is 4"),
+        (lambda: DenoiserConfig(depth=2), "depth is 2"),
+        (lambda: AlignmentConfig(frames="x"), "frames must be"),
+        (lambda: AutoencoderConfig().latent_shape((3, 8, 8)), "four positive integers"),
         (lambda: DenoiserConfig(heads=5), "5 heads do not divide"),
         (lambda: DenoiserConfig(downsample=(2, 2, 2)), "frames keep their number"),
         (lambda: DenoiserConfig(depth=()), "depth needs a positive number"),
