@@ -42,7 +42,7 @@ class DDPM:
         All 1000 by default: few steps leave the spread too small.
     spacing : str
     clip : float, optional
-        Predicted clean fields are held within [-clip, clip].
+        Predicted clean fields, guided ones after guidance, are held within [-clip, clip].
     v_posterior : float
         Between :math:`\Sigma` (0) and :math:`\beta` (1) for the variance.
 
