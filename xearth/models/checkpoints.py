@@ -1,9 +1,9 @@
 r"""Files of weights: our own (safetensors) and those of the reference implementation.
 
-Our files hold tensors and one JSON text of metadata. Official files are pickles; they are
-read with ``weights_only=True``, which runs no code. Names differ from the official ones by
-a table, :data:`RENAMED` for Earthformer; the buffers ``relative_position_index`` are computed
-here, and checked where a file has them.
+Our files hold tensors and one JSON text of metadata. Official files are pickles, of which no code
+is run (:mod:`.foreign`). Names differ from the official ones by a table, :data:`RENAMED` for
+Earthformer; the buffers ``relative_position_index`` are computed here, and checked where a file has
+them.
 
 Source: key tables of the published checkpoints.
 """
@@ -15,7 +15,6 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from torch import Tensor, nn
 
 from ..errors import CheckpointError
 from .cuboid.relative import RelativePosition, relative_index
+from .foreign import content_of
 from .official import official_config
 
 if TYPE_CHECKING:
@@ -44,7 +44,6 @@ __all__ = [
     "require_weights",
     "save_tensors",
     "tensors_of",
-    "unpickle",
 ]
 
 # (official part, our part) of a parameter's name with a dot before it. Neither side of a pair
@@ -52,7 +51,8 @@ __all__ = [
 Renamed = Sequence[tuple[str, str]]
 RENAMED: Renamed = ((".relative_position_bias_table", ".relative.bias_table"),)
 INDEX = ".relative_position_index"
-TRAINER_PREFIX = "torch_nn_module."
+#: What trainers and wrappers put before the names of a network's weights.
+WRAPPED = ("torch_nn_module.", "model.", "module.", "_orig_mod.")
 METADATA_KEY = "xearth"
 _LISTED = 8
 
@@ -176,30 +176,9 @@ def read_official(path: str | PathLike[str]) -> dict[str, Tensor]:
     Raises
     ------
     CheckpointError
-        If the file is missing, damaged, or holds more than tensors.
+        If the file is missing, damaged, or holds no tensors by name.
     """
-    return _strip(unpickle(path), str(path))
-
-
-def unpickle(path: str | PathLike[str]) -> Any:
-    """Return what an official file holds, plain values and tensors only.
-
-    Raises
-    ------
-    CheckpointError
-        If the file is missing, damaged, or holds other objects.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"there is no file {path}; give the path of a .pt or .ckpt file")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(
-            f"cannot read {path} as tensors only ({reason}). It is damaged or no checkpoint; a "
-            "trainer file with other objects has to be re-saved as a plain state_dict first"
-        ) from error
+    return _strip(content_of(path), str(path))
 
 
 def tensors_of(content: Any, source: str) -> dict[str, Tensor]:
@@ -236,7 +215,9 @@ def below(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 def _strip(content: Any, source: str) -> dict[str, Tensor]:
     """Return the state_dict in the content of a file or mapping, without trainer prefixes."""
     state = tensors_of(content, source)
-    return below(state, TRAINER_PREFIX) or state
+    while inside := next(filter(None, (below(state, prefix) for prefix in WRAPPED)), None):
+        state = inside
+    return state
 
 
 def load_official(

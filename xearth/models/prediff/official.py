@@ -18,15 +18,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from ...errors import CheckpointError
-from ..checkpoints import Renamed, below, load_official_state, tensors_of, unpickle
+from ..checkpoints import Renamed, below, load_official_state, tensors_of
+from ..foreign import content_of
 from .alignment import Alignment
 from .autoencoder import Autoencoder
 from .config import AlignmentConfig, AutoencoderConfig, DenoiserConfig
@@ -55,39 +54,6 @@ _AVERAGES = "model_ema."
 _COUNTERS = ("decay", "num_updates")
 
 
-class _Unread(dict[str, Any]):
-    """What stands for an object of another library in a trainer's file: it takes all, does nothing.
-
-    The configuration in such a file is of classes that need not be installed, and must not run.
-    """
-
-    def __init__(self, *_: Any, **__: Any) -> None:
-        super().__init__()
-
-    def __setstate__(self, state: Any) -> None:
-        """Keep nothing."""
-
-
-def _content(path: Path) -> Any:
-    """Return the tensors and plain values in a file."""
-    if path.suffix == ".safetensors" and path.is_file():
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            return load_file(path)
-        except (SafetensorError, OSError, ValueError) as error:
-            raise CheckpointError(
-                f"cannot read {path}: {error}. The file is truncated or no safetensors file"
-            ) from error
-    try:
-        foreign = get_unsafe_globals_in_checkpoint(path)
-    except (UnpicklingError, RuntimeError, EOFError, OSError, ValueError, LookupError):
-        foreign = []  # whatever is wrong with the file, reading it says so
-    with safe_globals([(_Unread, name) for name in foreign]):
-        return unpickle(path)
-
-
 @dataclass(frozen=True)
 class _Source:
     """A state_dict and where it is from."""
@@ -100,7 +66,7 @@ class _Source:
         if isinstance(weights, Mapping):
             name, content = f"the state_dict given as {part}", dict(weights)
         elif isinstance(weights, str | PathLike):
-            name, content = str(Path(weights)), _content(Path(weights))
+            name, content = str(Path(weights)), content_of(weights)
         else:
             raise CheckpointError(
                 f"{part} is given as {type(weights).__name__}; expected the path of a file or a "
