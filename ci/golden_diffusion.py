@@ -118,6 +118,7 @@ def _one_step(case: Case, sampler: Any, levels: Sequence[Level], clean: Tensor) 
 
 def _ddpm_step(case: Case) -> Pairs:
     process, z = _process(case.kwargs), case.tensor("zt")
+    ddpm = DDPM(v_posterior=process.v_posterior)
     predict = process.predictor(_bound(case))
     alignment = AlignmentGuidance(
         network=case.network(case.kwargs["align"]),
@@ -138,10 +139,12 @@ def _ddpm_step(case: Case) -> Pairs:
             "mean": _mean(case, levels, clean),
             "var": torch.full((len(z),), process.posterior_variance[t]),
             "logvar": torch.full((len(z),), process.posterior_log_variance[t]),
-            "next": _one_step(case, DDPM(), levels, clean),
-            "next_clip": _one_step(case, DDPM(clip=1.0), levels, clean),
+            "next": _one_step(case, ddpm, levels, clean),
+            "next_clip": _one_step(
+                case, DDPM(clip=1.0, v_posterior=process.v_posterior), levels, clean
+            ),
             "aligned_mean": _mean(case, levels, led),
-            "next_guided": _one_step(case, DDPM(), levels, led),
+            "next_guided": _one_step(case, ddpm, levels, led),
             "grad_shift": alignment.scale * alignment.gradient(z, levels[0]),
         }
         pairs += [(found[n], case.arrays[f"t{t}.{n}"]) for n in found if f"t{t}.{n}" in case.arrays]
@@ -200,17 +203,16 @@ def _ddim_step(case: Case) -> Pairs:
 
 # --- solvers ----------------------------------------------------------------------------------
 
-SOLVERS: dict[str, tuple[Callable[[int], Any], dict[str, str]]] = {
-    "ddim_leading1": (
-        lambda n: DDIM(steps=n, spacing="leading"),
-        {"spacing": "leading", "end": "first"},
-    ),
-    "ddim_trailing": (lambda n: DDIM(steps=n), {"spacing": "trailing"}),
-    "dpmpp2m_linspace": (lambda n: DPMSolver(steps=n), {"spacing": "linspace"}),
-    "dpmpp2m_trailing": (lambda n: DPMSolver(steps=n), {"spacing": "trailing"}),
-    "dpmpp2m_karras": (lambda n: DPMSolver(steps=n), {"spacing": "karras"}),
-    "dpmpp3m_linspace": (lambda n: DPMSolver(steps=n, order=3), {"spacing": "linspace"}),
-}
+
+def _solver(settings: Mapping[str, Any], steps: int) -> tuple[Any, dict[str, str]]:
+    """Return a sampler and its levels by the settings of a scheduler."""
+    grid = {"spacing": settings["timestep_spacing"]}
+    if "solver_order" in settings:
+        if settings["use_karras_sigmas"]:
+            grid["spacing"] = "karras"
+        return DPMSolver(steps=steps, order=settings["solver_order"]), grid
+    grid["end"] = "clean" if settings["set_alpha_to_one"] else "first"
+    return DDIM(steps=steps, spacing=grid["spacing"]), grid
 
 
 def _analytic(z: Tensor, t: Tensor) -> Tensor:
@@ -225,12 +227,12 @@ def _solvers(case: Case) -> Pairs:
         if key == "x_T":
             continue
         solver, steps, what = key.rsplit(".", 2)
-        make, grid = SOLVERS[solver]
+        sampler, grid = _solver(case.kwargs[solver], int(steps))
         levels = process.levels(int(steps), **grid)  # type: ignore[arg-type]
         if what == "timesteps":
             pairs.append(([level.t for level in levels[:-1]], expected))
             continue
-        states = list(run(make(int(steps)), predict, levels, lambda _: start))
+        states = list(run(sampler, predict, levels, lambda _: start))
         pairs.append((torch.stack(states) if what == "traj" else states[-1], expected))
     return pairs
 
