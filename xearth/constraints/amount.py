@@ -19,7 +19,7 @@ import xarray as xr
 
 from ..errors import ConstraintError, UnitsError
 from ..fields.rain import reflectivity
-from ..units import affine, cf_format, compatible, convert_array, parse
+from ..units import affine, cf_format, compatible, convert_array, is_difference, parse
 from .reflectivity import asks_rate, no_echo
 
 __all__ = ["Amount", "number_text"]
@@ -35,6 +35,8 @@ class Amount:
         One, or one for each point or frame.
     unit : str
         A CF unit.
+    difference : bool
+        Whether it is a difference of temperatures (a quantity in delta_degC).
 
     Examples
     --------
@@ -49,6 +51,7 @@ class Amount:
 
     values: tuple[float, ...]
     unit: str
+    difference: bool = False
 
     def __post_init__(self) -> None:
         parse(self.unit)
@@ -94,7 +97,8 @@ class Amount:
                 f"{what}: expected one number or a list of them, found an array of the shape "
                 f"{values.shape}. Bound fields with BlockMeans or FrameMeans."
             )
-        return cls(tuple(values.ravel().tolist()), cf_format(quantity.units))
+        delta = "delta_" in str(quantity.units)
+        return cls(tuple(values.ravel().tolist()), cf_format(quantity.units), delta)
 
     @property
     def array(self) -> npt.NDArray[np.float64]:
@@ -122,6 +126,8 @@ class Amount:
                 f"first, for example da.attrs['units'] = {self.unit!r}."
             )
         try:
+            if self.difference and not spread:
+                self._require_difference(field)
             if spread and (compatible(self.unit, units) or asks_rate(self.unit, field)):
                 return self.array * affine(self.unit, units, difference=True)[0]
             kept = {k: v for k, v in field.attrs.items() if "valid" not in k and "range" not in k}
@@ -132,6 +138,16 @@ class Amount:
             return np.asarray(convert_array(bound, units).values)
         except UnitsError as error:
             raise ConstraintError(f"bound {self} of {name!r} in {units!r}: {error}") from error
+
+    def _require_difference(self, field: xr.DataArray) -> None:
+        units = str(field.attrs["units"])
+        if compatible(units, "K") and not is_difference(field.attrs):
+            raise ConstraintError(
+                f"bound {self} of {field.name or 'the field'!r} in {units!r}: expected a "
+                "temperature, found a difference of temperatures (delta_degC). Write "
+                "xearth.Q(20, 'degC'), or bound anomalies, whose attributes say so: "
+                "units_metadata='temperature: difference'."
+            )
 
     def __str__(self) -> str:
         numbers = [number_text(v) for v in self.values[:4]]

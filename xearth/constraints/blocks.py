@@ -199,10 +199,12 @@ def _planar_dims(coarse: xr.DataArray) -> tuple[str, str]:
 
 
 def _centers(field: xr.DataArray, dim: str) -> npt.NDArray:
-    if dim not in field.coords or field.sizes[dim] < 2:
+    found = field.sizes[dim] if dim in field.coords else 0
+    if found < 2:
         raise GridMismatchError(
             f"{field.name!r}: expected two coordinates or more along {dim!r}, by which cells are "
-            f"told, found {field.sizes[dim]}. Assign the coordinates of the projection."
+            f"told, found {found or 'none'}. Assign the coordinates of the projection, in the "
+            "units of the other grid."
         )
     return np.asarray(field[dim].values, dtype=np.float64)
 

@@ -34,6 +34,9 @@ Floats = npt.NDArray[np.float64]
 Cells = npt.NDArray[np.intp]
 
 
+_SURELY = 2e-9  # of a part of an area: that it is more
+
+
 @dataclass(frozen=True, eq=False)
 class Claim:
     """What a condition says of ``n`` unknowns.
@@ -101,7 +104,10 @@ def _shared(condition: Maximum | Quantile | Exceedance) -> Claim:
         return Claim(sums.shape[1], sums, shares=((threshold, lower, upper),))
     if isinstance(condition, Quantile):
         part = np.full(m, 1.0 - condition.q)
-        return Claim(sums.shape[1], sums, shares=((lower, part, ones), (upper, none, part)))
+        # more than this part is at or above the lower bound, and at most this above the upper one
+        below = lower, np.minimum(part + _SURELY, 1.0), ones
+        above = np.nextafter(upper, np.inf), none, part
+        return Claim(sums.shape[1], sums, shares=(below, above))
     high = np.full(sums.shape[1], np.inf)
     row, cell = (part.numpy() for part in condition.rows.entries[:2])
     high[cell] = upper[row]
@@ -127,23 +133,23 @@ def _ranged(condition: Range, shape: tuple[int, ...]) -> Claim:
     where = True if condition.where is None else condition.where.numpy()
     low, high = (b.numpy() for b in condition.bounds(condition.lower))  # type: ignore[arg-type]
     low, high = np.where(where, low, -np.inf), np.where(where, high, np.inf)
-    ends = (np.broadcast_to(b, shape).ravel() for b in (low, high))
-    return Claim(int(np.prod(shape)), None, None, None, *ends)
+    low, high = (np.broadcast_to(b, shape).ravel() for b in (low, high))
+    return Claim(int(np.prod(shape)), low=low, high=high)
 
 
 def _ordered(inner: Monotone | Ordering, whole: Condition, shape: tuple[int, ...]) -> Claim:
     """Return pairs of cells that follow each other; those that are left out are passed over."""
-    from ..models.conditions.ordered import Monotone
+    from ..models.conditions.ordered import Ordering
 
-    cells = np.arange(np.prod(shape)).reshape(shape)
-    has = np.ones(shape, dtype=bool)
+    cells = np.arange(int(np.prod(shape))).reshape(shape)
+    has: npt.NDArray[np.bool_] = np.ones(shape, dtype=bool)
     if isinstance(whole, Part):
-        cells = cells[..., list(whole.channels)]
+        cells = cells[..., np.asarray(whole.channels)]
         has = np.broadcast_to(whole.where.numpy(), cells.shape)
-    rises = isinstance(inner, Monotone)
-    if not rises:
-        cells, has = cells[..., list(inner.channels)], has[..., list(inner.channels)]
-    axis = 0 if rises else -1
+    axis = 0
+    if isinstance(inner, Ordering):
+        axis, channels = -1, np.asarray(inner.channels)
+        cells, has = cells[..., channels], has[..., channels]
     chains = (np.moveaxis(a, axis, -1).reshape(-1, a.shape[axis]) for a in (cells, has))
     chain, valid = chains
     number = np.nonzero(valid)[0]
@@ -178,8 +184,8 @@ def lifted(claims: Sequence[Claim]) -> list[Claim]:
             None if e is None else np.concatenate([e + k * n for k in range(len(spaces) + 1)])
             for e in (claim.before, claim.after)
         )
-        ends = {"low": low, "high": high, "before": before, "after": after}
-        found.append(replace(claim, n=whole, sums=sums, transform=None, **ends))
+        moved = replace(claim, n=whole, sums=sums, low=low, high=high)
+        found.append(replace(moved, before=before, after=after, transform=None))
     return found
 
 

@@ -26,7 +26,7 @@ from .functional import Index
 from .geometry import Geometry
 from .intensity import TransformedMean
 from .reading import field_of
-from .relations import BudgetClosed, Conserved, step_seconds
+from .relations import BudgetClosed, Conserved, several_frames, step_seconds
 from .sums import (
     Row,
     bounds_of,
@@ -139,6 +139,7 @@ def conserved_condition(constraint: Conserved, template: Forecast) -> Condition:
             f"{constraint}: expected an area mean or total, which is linear, for a condition. Its "
             "violation can be audited."
         )
+    several_frames(geometry.one(of.variable), constraint)
     rows = frame_rows(of, geometry)
     changes = [joined(pair, [1.0, -1.0]) for pair in zip(rows[1:], rows[:-1], strict=True)]
     measured = of.measure(geometry.one(of.variable))

@@ -21,7 +21,7 @@ from .extremes import AreaMaximum, AreaQuantile
 from .geometry import Geometry
 from .intensity import TransformedMean
 from .reflectivity import no_echo, rated_of
-from .relations import Monotone, Ordered, PersistentMask
+from .relations import Monotone, Ordered, PersistentMask, several_frames
 from .spectrum import SpectrumSlope
 from .sums import bounds_of, mean_rows, observed, sums
 from .where import Place, area_weights
@@ -208,6 +208,7 @@ def monotone_condition(constraint: Monotone, template: Forecast) -> Condition:
     """Return the condition of cells along the frames."""
     from ..models.conditions.ordered import Monotone as Condition
 
+    several_frames(Geometry(template).one(constraint.variable), constraint)
     sign = 1 if constraint.direction == "rising" else -1
     condition = Condition(sign=sign, name=str(constraint))
     return _part(condition, constraint.where, [constraint.variable], Geometry(template))
@@ -240,6 +241,13 @@ def mask_condition(constraint: PersistentMask, template: Forecast) -> Condition:
         raise ConstraintError(
             f"{constraint}: expected a forecast of one variable, found {geometry.names}. Its "
             "violation can be audited."
+        )
+    lost = int((valid & ~geometry.known(constraint.variable)).any(0).sum())
+    if lost:
+        raise ConstraintError(
+            f"{constraint}: expected values in every cell of the mask, found a forecast that has "
+            f"none in {lost} cells of the mask. Nothing can be put there: make the mask of its own "
+            "cells, such as forecast.notnull()."
         )
     return Persistent(torch.as_tensor(valid[None, :, :, None]), name=str(constraint))
 

@@ -230,7 +230,10 @@ class Bound(Constraint):
         if not given:
             raise ConstraintError(f"{self.of}: expected a bound, found none.")
         if len(given) == 2:
-            upper = xr.DataArray(np.zeros(()), attrs={"units": given[1].unit}, name="upper bound")
+            attrs = {"units": given[1].unit}
+            if given[1].difference:
+                attrs["units_metadata"] = "temperature: difference"
+            upper = xr.DataArray(np.zeros(()), attrs=attrs, name="upper bound")
             low, high = given[0].within(upper), given[1].array
             if 1 != low.size != high.size != 1:
                 raise ConstraintError(

@@ -156,18 +156,23 @@ class Frames:
             stamps = valid_time(field)
             other = [d for d in stamps.dims if d != dim]
             stamps = stamps.transpose(*other, dim)
-        months = np.atleast_2d(stamps.dt.month.values)
+        numbers = np.atleast_2d((12 * stamps.dt.year + stamps.dt.month - 1).values)
         length = len(self.months)
+        short = max(length - numbers.shape[1], 0)
         runs = np.lib.stride_tricks.sliding_window_view(
-            np.pad(months, ((0, 0), (0, max(length - months.shape[1], 0)))), length, axis=1
+            np.pad(numbers, ((0, 0), (0, short))), length, axis=1
         )
-        whole = (runs == np.asarray(self.months)).all(-1)
+        first = runs[..., :1]
+        whole = (runs == first + np.arange(length)).all(-1) & (
+            first[..., 0] % 12 + 1 == self.months[0]
+        )
         if not whole.any(1).all():
             row = int(np.flatnonzero(~whole.any(1))[0])
             valid = np.atleast_2d(stamps.values)[row]
             raise LeadError(
                 f"{self}: expected the whole season in the forecast, found "
-                f"{str(valid[0])[:10]} to {str(valid[-1])[:10]}. Start it at another month, or "
-                "choose other months."
+                f"{str(valid[0])[:10]} to {str(valid[-1])[:10]} in {len(valid)} frames. A season "
+                "is a run of monthly frames without a gap: start the forecast at another month, "
+                "choose other months, or take means of months first."
             )
         return whole.argmax(1)[:, None] + np.arange(length)

@@ -52,6 +52,11 @@ class Held:
     def __hash__(self) -> int:
         return hash((self.da.dims, self.da.shape, np.nansum(self.da.values.astype(float))))
 
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        """Return what tells it from others, for graphs."""
+        coords = [(str(n), _told(c.variable)) for n, c in sorted(self.da.coords.items())]
+        return type(self).__name__, self.da.name, _told(self.da.variable), coords
+
     def __repr__(self) -> str:
         sizes = ", ".join(f"{dim}: {size}" for dim, size in self.da.sizes.items())
         return f"<{self.da.name or 'field'} ({sizes})>"
@@ -96,6 +101,11 @@ def _variable(v: xr.Variable) -> dict[str, Any]:
         "values": numbers,
         "attrs": attrs,
     }
+
+
+def _told(v: xr.Variable) -> Any:
+    """Return a variable as plain arrays and names."""
+    return _of_cftime(v) if _is_cftime(v.values) else (v.dims, v.values, sorted(v.attrs.items()))
 
 
 def _of_cftime(v: xr.Variable) -> dict[str, Any]:

@@ -267,6 +267,7 @@ class IntensityAnomaly(Constraint):
             raise ConstraintError(
                 f"n={self.n!r}: expected a number of standard deviations, such as 4 or -2."
             )
+        object.__setattr__(self, "n", float(self.n))
 
     @property
     def bound(self) -> Bound:

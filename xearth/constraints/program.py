@@ -40,7 +40,7 @@ _MOST, _PATIENCE, _SWEEPS = 20_000, 5.0, 4
 def possible(claims: Sequence[Claim]) -> bool:
     """Tell whether some field holds all claims, as far as is judged."""
     low, high = _within(claims)
-    if (low > high).any():
+    if (low > high).any() or not _nested(claims):
         return False
     rows: list[csr_array] = []
     ends: list[Floats] = []
@@ -86,6 +86,28 @@ def _carry(pairs: Sequence[tuple[Cells, Cells]], low: Floats, high: Floats) -> N
             np.maximum.at(low, after, low[before])
             np.minimum.at(high, before, high[after])
         moved = bool((low > was[0]).any() or (high < was[1]).any())
+
+
+def _nested(claims: Sequence[Claim]) -> bool:
+    """Tell whether no more of an area is above a threshold than above a lower one."""
+    told: dict[tuple[bytes, bytes], list[tuple[float, float, float]]] = {}
+    for claim in claims:
+        if claim.sums is None or not claim.shares:
+            continue
+        for j in range(claim.sums.shape[0]):
+            row = claim.sums[[j]]
+            row.sort_indices()
+            place = row.indices.astype(np.int64).tobytes(), row.data.round(9).tobytes()
+            told.setdefault(place, []).extend(
+                (float(threshold[j]), float(least[j]), float(most[j]))
+                for threshold, least, most in claim.shares
+            )
+    return not any(
+        lower <= threshold and most < least - _SAME
+        for parts in told.values()
+        for threshold, least, _ in parts
+        for lower, _, most in parts
+    )
 
 
 def _implied(
@@ -208,8 +230,8 @@ def merged(claims: Sequence[Claim]) -> list[Claim]:
             some = kept[chain[before]]
             before, after = atom[before[some]], atom[after[some]]
         low, high = (None if e is None else e[cells] for e in (claim.low, claim.high))
-        ends = {"low": low, "high": high, "before": before, "after": after}
-        found.append(replace(claim, n=count, sums=sums, **ends))
+        alike = replace(claim, n=count, sums=sums, low=low, high=high)
+        found.append(replace(alike, before=before, after=after))
     return found
 
 
@@ -252,12 +274,13 @@ def _alike(claims: Sequence[Claim], chain: Cells, place: Cells) -> npt.NDArray[n
             if ends is not None:
                 values, code = np.unique(ends, return_inverse=True)
                 ranges = ranges + rng.standard_normal(len(values))[code] * spread[3][place]
-    marks.append(np.bincount(chain, ranges))
+    marks.append(np.bincount(chain, ranges).astype(np.float64))
     for claim in claims:
         if claim.before is not None and claim.after is not None:
             link = spread[4][place[claim.before]] * spread[5][place[claim.after]]
             own = rng.standard_normal()
-            marks.append(own * np.bincount(chain[claim.before], link, len(marks[-1])))
+            link = np.bincount(chain[claim.before], own * link, len(marks[-1]))
+            marks.append(link.astype(np.float64))
     odd = rng.integers(2**62, size=len(marks), dtype=np.int64) * 2 + 1
     rounded = np.round(np.stack(marks) * 1e9).astype(np.int64)
     return np.asarray((rounded * odd[:, None]).sum(0))

@@ -41,10 +41,18 @@ from .where import Mask, Place, area_weights, place_text, valued_weights
 if TYPE_CHECKING:
     from ..models.conditions.protocol import Condition
 
-__all__ = ["BudgetClosed", "Conserved", "Monotone", "Ordered", "PersistentMask"]
+__all__ = [
+    "BudgetClosed",
+    "Conserved",
+    "Monotone",
+    "Ordered",
+    "PersistentMask",
+    "several_frames",
+    "step_seconds",
+]
 
 
-def _several_frames(field: xr.DataArray, what: object) -> str:
+def several_frames(field: xr.DataArray, what: object) -> str:
     """Return the dim of the frames, of which there are two or more."""
     dim = frame_dim(field)
     if dim is None or dim not in field.dims or field.sizes[dim] < 2:
@@ -101,7 +109,7 @@ class Conserved(Constraint):
     def violation(self, obj: Forecast) -> xr.DataArray:
         """Return how much it changes beyond what is let pass, by the later frame."""
         value = self.of.measure(obj)
-        dim = _several_frames(value, self)
+        dim = several_frames(value, self)
         change = abs(value.diff(dim))
         allowed = 0.0 if self.within is None else self.within.within(value, spread=True)[0]
         excess = (change - allowed).clip(min=0.0)
@@ -111,7 +119,7 @@ class Conserved(Constraint):
     def tolerance(self, obj: Forecast) -> xr.DataArray:
         """Return rounding errors of the two numbers."""
         size = self.of.size(obj)
-        dim = _several_frames(size, self)
+        dim = several_frames(size, self)
         return ROUNDING * larger(size, size.shift({dim: 1})).isel({dim: slice(1, None)})
 
     def on(self, template: Forecast) -> Condition:
@@ -158,7 +166,7 @@ class Monotone(Constraint):
     def violation(self, obj: Forecast) -> xr.DataArray:
         """Return how far cells are on the wrong side of an earlier frame, by frame and cell."""
         field = field_of(obj, self.variable)
-        dim = _several_frames(field, self)
+        dim = several_frames(field, self)
         sign = 1.0 if self.direction == "rising" else -1.0
         inside = valued_weights(self.where, field, self) > 0
         along = field.chunk({dim: -1}) if field.chunks is not None else field
@@ -321,7 +329,7 @@ class BudgetClosed(Constraint):
         """Return the units and the change and each flux, with signs: they add up to 0."""
         units, rate, others = self.factors(obj)
         stored = AreaMean(self.where, self.storage).measure(obj)
-        dim = _several_frames(stored, self)
+        dim = several_frames(stored, self)
         seconds = step_seconds(field_of(obj, self.storage), self)
         change = stored.diff(dim) / seconds * rate
         found = [change]
@@ -368,7 +376,7 @@ def _factor(source: str, target: str, name: str) -> float:
 def step_seconds(field: xr.DataArray, what: object) -> float | xr.DataArray:
     """Return the seconds between frames, a number where they are even."""
     axes = discover(field, require=())
-    dim = _several_frames(field, what)
+    dim = several_frames(field, what)
     if axes.lead is not None:
         counts, unit = lead_counts(field[dim])
         if unit not in MONTHS:

@@ -82,6 +82,23 @@ IMPOSSIBLE = {
         xearth.Monotone(), xearth.AreaFraction(above=mm(5), leads=(1,)) >= Q(80, "%"),
         xearth.EachCell(HALF, leads=(4,)) <= mm(3),
     ],
+    "two fractions": [
+        xearth.AreaFraction(above=mm(3)) >= Q(40, "%"),
+        xearth.AreaFraction(above=mm(3)) <= Q(20, "%"),
+    ],
+    "more above more": [
+        xearth.AreaFraction(above=mm(5)) >= Q(40, "%"),
+        xearth.AreaFraction(above=mm(3)) <= Q(20, "%"),
+    ],
+    "two quantiles": [
+        xearth.AreaQuantile(level=0.5) >= mm(5), xearth.AreaQuantile(level=0.5) <= mm(3),
+    ],
+    "quantiles that fall": [
+        xearth.AreaQuantile(level=0.5) >= mm(5), xearth.AreaQuantile(level=0.9) <= mm(3),
+    ],
+    "a quantile and a fraction": [
+        xearth.AreaQuantile(level=0.5) >= mm(5), xearth.AreaFraction(above=mm(4)) <= Q(30, "%"),
+    ],
     "two means of decibels": [decibels >= Q(5, "1"), decibels <= Q(3, "1")],
     "decibels above the range": [decibels >= Q(5, "1"), cells <= mm(3)],
     "decibels that rise and fall": [
@@ -99,6 +116,10 @@ POSSIBLE = {
     ],
     "extremes": [
         xearth.AreaMaximum() >= mm(30), xearth.AreaQuantile(level=0.5) <= mm(1), mean >= mm(3),
+    ],
+    "quantiles and fractions that agree": [
+        xearth.AreaQuantile(level=0.5) == mm(5), xearth.AreaQuantile(level=0.9) >= mm(5),
+        xearth.AreaFraction(above=mm(5)) >= Q(50, "%"),
     ],
     "what only rises and rises": [
         xearth.Monotone(), xearth.AreaMean(leads=(1,)) == mm(1),

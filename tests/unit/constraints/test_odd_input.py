@@ -137,3 +137,65 @@ def test_rain_in_depth_and_evaporation_in_mass_close_one_budget():
     changes = xearth.Conserved(xearth.AreaMean(variable="evaporation"), within=mm(100))
     with pytest.warns(UnitsWarning, match="liquid water"):
         assert changes.check(ds).item()
+
+
+def test_a_season_is_one_run_of_months_without_a_gap():
+    fc = forecast(units="K").isel(init=0, member=0, drop=True).rename(lead="time")
+
+    def at(*months):
+        stamps = np.array(months, "M8[M]").astype("M8[ns]") + np.timedelta64(15, "D")
+        return fc.assign_coords(time=("time", stamps, {"standard_name": "time"}))
+
+    mean = xearth.AreaMean(season="DJF", per="horizon")
+    with pytest.raises(LeadError, match="whole season"):
+        mean.measure(at("1999-12", "2001-01", "2001-02", "2001-03"))
+    later = mean.measure(at("1999-12", "2000-12", "2001-01", "2001-02"))
+    xr.testing.assert_allclose(later, xearth.AreaMean().measure(fc[1:]).mean())
+
+
+def test_what_is_conserved_needs_two_frames():
+    one = forecast().isel(lead=[0])
+    for ask in (xearth.Conserved().on, xearth.Conserved().check, xearth.Monotone().on):
+        with pytest.raises(LeadError, match="two frames or more"):
+            ask(one)
+
+
+def test_a_difference_of_temperatures_is_no_bound_of_absolute_ones():
+    sst = forecast(units="degC").assign_attrs(standard_name="sea_surface_temperature")
+    warmer = xearth.AreaMean() >= Q(2, "delta_degC")
+    with pytest.raises(ConstraintError, match="a difference of temperatures"):
+        warmer.violation(sst)
+    with pytest.raises(ConstraintError, match="a difference of temperatures"):
+        warmer.on(sst)
+    assert xearth.Constraint.from_json(warmer.to_json()) == warmer
+    anomalies = sst.assign_attrs(units_metadata="temperature: difference")
+    plain = xearth.AreaMean() >= Q(2, "K")
+    xr.testing.assert_allclose(warmer.violation(anomalies), plain.violation(anomalies))
+    assert xearth.AreaMean().near(Q(20, "degC"), sd=Q(50, "delta_degC")).check(sst).all()
+
+
+def test_a_coarse_grid_without_coordinates_is_told_so():
+    fc = forecast(projected=True)
+    coarse = fc.isel(init=0, lead=0, member=0, drop=True).coarsen(y=2, x=2).mean()
+    bare = coarse.drop_vars(["y", "x"]).assign_attrs(fc.attrs)
+    with pytest.raises(GridMismatchError, match="found none"):
+        xearth.BlockMeans(bare).check(fc)
+
+
+def test_a_mask_beyond_the_values_of_a_forecast_is_refused_before():
+    fc = forecast()
+    everywhere = xearth.Mask(fc.isel(init=0, lead=0, member=0, drop=True).fillna(1.0) > -1)
+    with pytest.raises(ConstraintError, match="2 cells of the mask"):
+        xearth.PersistentMask(everywhere).on(fc)
+
+
+def test_equal_constraints_are_one_to_dask():
+    tokenize = pytest.importorskip("dask.base").tokenize
+    fc = forecast()
+    wet = xearth.Mask((fc.isel(init=0, lead=0, member=0, drop=True) > 2).drop_attrs(), "wet")
+    known = xearth.IntensityClimatology((0.0,), (1.0,), (0.0, 1.0), "mm h-1", where=wet)
+    for one in (xearth.AreaMean(wet) >= mm(1), xearth.IntensityAnomaly(known, np.float32(1))):
+        again = xearth.Constraint.from_json(one.to_json())
+        assert tokenize(again) == tokenize(one)
+    other = xearth.Mask(wet.cells.da, "other")
+    assert tokenize(xearth.AreaMean(other)) != tokenize(xearth.AreaMean(wet))
