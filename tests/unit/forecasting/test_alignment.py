@@ -58,7 +58,7 @@ def series(count=300):
 
 @pytest.fixture(scope="module")
 def fitted():
-    recipe = AlignmentRecipe(steps=250, batch=24, rate=4e-3, sizes=SMALL)
+    recipe = AlignmentRecipe(steps=150, batch=24, rate=4e-3, sizes=SMALL)
     return fit_alignment(MEAN, MODEL, series(), encode=encode, recipe=recipe)
 
 
@@ -254,7 +254,7 @@ def energies(count, steps):
 
 
 def test_energy_is_read_from_frames_that_were_not_seen():
-    fitted = energies(300, 150)
+    fitted = energies(200, 100)
     assert fitted.by_frame
     frames, known = bodies(60, seed=1)
     read = fitted.network(blocks(frames), torch.zeros(60, dtype=torch.long))[..., 0]

@@ -75,7 +75,7 @@ def test_the_default_way_holds_what_is_asked_and_says_so(held, sst) -> None:
     (entry,) = json.loads(held.attrs["xearth_audit"])
     assert (entry["held"], entry["of"], held.attrs["xearth_imposed"]) == (32, 32, "exact")
     assert entry["before"]["held"] < 16
-    few = sst.earthformer.forecast("enso-diffusion", init=INIT, members=2, constraints=[WARM])
+    few = xearth.hindcast(sst, "enso-diffusion", init=[INIT], members=2, constraints=WARM)
     np.testing.assert_array_equal(few, held[:, :, :2])
 
 
@@ -106,20 +106,17 @@ def test_other_ways_and_other_constraints(model, sst) -> None:
         xearth.Nino34(lead=6) == xearth.Q(1.2, "K"),
         xearth.AreaMaximum(xearth.NINO34, per="horizon") >= xearth.Q(3, "K"),
     ]
-    exact = model.forecast(sst, init=INIT, members=3, constraints=both)
+    coarse = replace(model, steps=8)  # guidance through the decoder, of a measure of cells, is slow
+    exact = coarse.forecast(sst, init=INIT, members=3, constraints=both)
     assert all(bool(one.check(exact).all()) for one in both)
-    near = model.forecast(sst, init=INIT, members=3, constraints=both[0], impose="guided")
+    near = coarse.forecast(sst, init=INIT, members=3, constraints=both[0], impose="guided")
     assert float(both[0].violation(near).max()) < 0.02
     assert near.attrs["xearth_imposed"] == "guided"
     moved = xearth.forecast(
-        sst, model, init=INIT, members=3, leads=9, constraints=WARM, impose="projected"
+        sst, coarse, init=INIT, members=3, leads=9, constraints=WARM, impose="projected"
     )
     assert moved.sizes["lead"] == 9
     assert bool(WARM.check(moved).all())
-    hindcast = xearth.hindcast(sst, model, init=[INIT], members=2, constraints=WARM)
-    np.testing.assert_array_equal(
-        hindcast, model.forecast(sst, init=INIT, members=2, constraints=WARM)
-    )
 
 
 def test_what_cannot_be_is_refused_before_anything_is_drawn(model, sst, monkeypatch) -> None:
