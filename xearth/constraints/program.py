@@ -222,9 +222,8 @@ def merged(claims: Sequence[Claim]) -> list[Claim]:
     for claim in claims:
         sums, before, after = claim.sums, claim.before, claim.after
         if sums is not None:
-            sums = sparse.csr_array(
-                (sums.data, atom[sums.indices], sums.indptr), shape=(sums.shape[0], count)
-            )
+            entries = sums.data, atom[sums.indices], sums.indptr
+            sums = sparse.csr_array(entries, shape=(sums.shape[0], count), copy=True)
             sums.sum_duplicates()
         if before is not None and after is not None:
             some = kept[chain[before]]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import xarray as xr
+from scipy import optimize, sparse
 
 import xearth
 from xearth.constraints import program
+from xearth.constraints.claims import Claim
 from xearth.errors import ConstraintError, LeadError, MissingDataError, RegionError, UnitsError
-from xearth.fields.weights import cell_area
 
 from .conftest import forecast, labeled, tensor
 
@@ -181,32 +182,39 @@ def test_orders_of_variables_meet_their_means():
     assert xearth.conflicts([early, ordered, late], ds) == ()
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_unlike_cells_in_order_are_judged_as_by_one_program_of_all_cells(seed, monkeypatch):
-    """Random sums of few cells, beside ranges and orders, by a program without merged cells."""
-    from scipy import optimize
-
+@pytest.mark.parametrize("seed", range(60))
+def test_merged_chains_are_judged_as_all_cells_are(seed, monkeypatch):
+    """Random sums, ranges and orders of cells, some of which are alike: a program of them all."""
     rng = np.random.default_rng(seed)
-    fc = forecast().isel(lead=slice(0, 3), lat=slice(2, 4), lon=slice(0, 3), member=0)
-    masks = [xearth.Mask(fc[0, 0].drop_attrs() > q, str(q)) for q in (-1.0, 1.5, 2.5)]
-    asked, A, b = [xearth.Monotone()], [], []
-    for lead in (1, 2, 3):
-        mask, level = masks[rng.integers(3)], float(rng.uniform(1, 4))
-        sign = rng.choice([-1, 1])
-        place = xearth.AreaMean(mask, leads=(lead,))
-        asked.append(place <= mm(level) if sign > 0 else place >= mm(level))
-        row = np.zeros((3, 2, 3))
-        row[lead - 1] = mask.cells.da.values * cell_area(fc).values
-        A.append(sign * row.ravel() / row.sum())
-        b.append(sign * level)
-    asked += [xearth.EachCell() <= mm(3.5), xearth.NonNegative()]
-    steps = np.kron(np.diff(np.eye(3), axis=0), np.eye(6))
-    whole = optimize.linprog(
-        np.zeros(18), np.vstack([*A, -steps]), [*b, *np.zeros(12)], bounds=(0, 3.5)
+    T, P = rng.integers(2, 4), rng.integers(3, 7)
+    kind, scale = rng.integers(0, 2, P), rng.choice([0.5, 1.0, 2.0], P)
+    A = (rng.integers(-1, 2, (3, T, 2))[..., kind] * scale).reshape(3, -1)
+    A = A[np.abs(A).sum(1) > 0]
+    lower = rng.uniform(-2, 3, len(A))
+    upper = lower + rng.choice([0, 0.5, np.inf], len(A))
+    low, high = (
+        np.repeat(rng.uniform(*ends, (T, 1)), P, 1).ravel() for ends in ((-1, 0.2), (0.2, 2))
     )
-    assert (xearth.conflicts(asked, fc) == ()) == (whole.status == 0)
+    cells = np.arange(T * P).reshape(T, P)
+    before, after = cells[:-1].ravel(), cells[1:].ravel()
+    claims = [
+        Claim(T * P, sums=sparse.csr_array(A), lower=lower, upper=upper),
+        Claim(T * P, low=low, high=high),
+        Claim(T * P, before=before, after=after),
+    ]
+    order = np.eye(T * P)[before] - np.eye(T * P)[after]
+    bounded = np.isfinite(upper)
+    whole = optimize.linprog(
+        np.zeros(T * P),
+        np.vstack([-A, A[bounded], order]),
+        np.concatenate([-lower, upper[bounded], np.zeros(len(order))]),
+        bounds=np.stack([low, high], -1),
+    )
+    small = program.merged(claims)
+    assert program.possible(small) == program.possible(claims) == (whole.status == 0)
     monkeypatch.setattr(program, "_MOST", 0)  # as of programs too large to be solved
-    assert xearth.conflicts(asked, fc) == () or whole.status != 0
+    for each in (small, claims):
+        assert program.possible(each) or whole.status != 0
 
 
 def test_columns_of_large_fields_are_few_unknowns():
