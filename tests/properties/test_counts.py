@@ -29,7 +29,7 @@ def chunked(draw: st.DrawFn, field: xr.DataArray) -> xr.DataArray:
 
 
 @given(st.data(), pairs(), st.sampled_from([">=", ">"]), st.sets(st.sampled_from(DIMS)))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_any_chunks_count_as_the_whole(data, pair, op, dims):
     how = {"thresholds": [0, 1, 1.5], "op": op, "dim": sorted(dims)}
     whole = contingency(*pair, **how)

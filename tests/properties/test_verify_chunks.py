@@ -69,7 +69,7 @@ def assert_same(found: xr.Dataset, expected: xr.Dataset) -> None:
             )
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(chunkings, st.integers(1, 8), st.sampled_from([1, 2]))
 def test_any_chunking_and_number_of_threads(
     chunks: dict[str, int], times: int, threads: int
@@ -88,7 +88,7 @@ def test_maps_in_any_chunking(chunks: dict[str, int]) -> None:
     assert_same(lazy.compute(scheduler="sync"), whole)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(st.permutations(range(6)), st.integers(1, 5))
 def test_states_add_in_any_order(order: list[int], cut: int) -> None:
     parts = [order[:cut], order[cut:][:2], order[cut:][2:]]
