@@ -164,6 +164,8 @@ def test_what_can_hold_is_let_pass(name):
     if name != "a mean and a Gaussian one":
         held = labeled(asked.on(fc).project(tensor(fc)), fc)
         assert asked.check(held).all()
+        compared = (xearth.Monotone, xearth.NonNegative)
+        assert not any(c.violation(held).any() for c in asked.of if isinstance(c, compared))
 
 
 def test_orders_of_variables_meet_their_means():

@@ -153,8 +153,9 @@ class All:
     def _compared(self, found: Tensor) -> Tensor:
         """Return the field with what is compared cell by cell held to the last digit."""
         if self.convex:
-            for part in self.parts:
-                found = part.project(found) if isinstance(part, Monotone | Ordering) else found
+            for part in self.parts:  # an order may be that of some cells
+                inner = getattr(part, "condition", part)
+                found = part.project(found) if isinstance(inner, Monotone | Ordering) else found
         ranges = [part for part in self.parts if isinstance(part, Range)]
         return _clamp(found, box(ranges, found)) if ranges else found
 
