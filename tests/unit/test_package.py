@@ -135,3 +135,16 @@ print(json.dumps({{
 """
     report = json.loads(in_subprocess(code, cwd=tmp_path))
     assert report == {"changed": [], "registry": True, "files": []}
+
+
+def test_the_shipped_models_load_without_the_compiler_of_torch():
+    """It takes seconds to import, and nothing is compiled."""
+    code = """
+import json, sys, torch, xearth
+from xearth.forecasting.io import shipped
+before = set(sys.modules)
+for name in shipped():
+    xearth.load(name)
+print(json.dumps(sorted({"torch._dynamo", "torch._inductor", "sympy"} & (set(sys.modules) - before))))
+"""
+    assert json.loads(in_subprocess(code)) == []

@@ -25,6 +25,7 @@ from ..errors import CheckpointError
 from .cuboid.relative import RelativePosition, relative_index
 from .foreign import content_of
 from .official import official_config
+from .unfilled import unfilled
 
 if TYPE_CHECKING:
     from .auxiliary import AuxiliaryEarthformer
@@ -372,7 +373,7 @@ def require_weights(
     Traceback (most recent call last):
     xearth.errors.CheckpointError: the weights do not fit the configuration; 2 of 2 differ, ...
     """
-    with torch.device("meta"):
+    with unfilled():
         wanted = {name: tuple(tensor.shape) for name, tensor in build().items()}
     shapes = {name: tuple(tensor.shape) for name, tensor in found.items()}
     names = wanted.keys() | shapes.keys()

@@ -15,6 +15,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from .unfilled import unfilled
+
 if TYPE_CHECKING:
     from .baselines.common import BaselineConfig
     from .config import EarthformerConfig
@@ -114,7 +116,7 @@ def describe(config: EarthformerConfig | BaselineConfig) -> Description:
     >>> print(str(summary).splitlines()[0])
     part                      parameters        GMAC       GFLOP
     """
-    with torch.device("meta"):
+    with unfilled():
         network = config.build()
     # The counter knows baddbmm but not its in-place form.
     in_place = {torch.ops.aten.baddbmm_: _product_flops}

@@ -169,7 +169,7 @@ class EnsoDiffusion(nn.Module):
         self.network = Refinement(config)
         self.register_buffer("modes", torch.zeros(K, config.leads, config.cells))
         self.register_buffer("size", torch.ones(S, config.leads))
-        self.register_buffer("root", torch.eye(K).repeat(S, 1, 1))
+        self.register_buffer("root", torch.eye(K).expand(S, -1, -1).contiguous())
         self.register_buffer("share", torch.ones(()))
 
     @property

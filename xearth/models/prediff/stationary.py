@@ -48,7 +48,7 @@ class StationaryLaw(nn.Module):
 
     def __init__(self, frames: int, channels: int, bins: int) -> None:
         super().__init__()
-        self.register_buffer("modes", torch.eye(frames).repeat(channels, 1, 1))
+        self.register_buffer("modes", torch.eye(frames).expand(channels, -1, -1).contiguous())
         self.register_buffer("power", torch.ones(channels, frames, bins))
 
     def velocity(self, z: Tensor, t: Tensor) -> Tensor:
