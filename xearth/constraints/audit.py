@@ -123,7 +123,11 @@ def audit(
     found["holds"].attrs = {"long_name": "whether the constraint holds"}
     for k, constraint in enumerate(flat, start=1):
         found[f"violation_{k}"] = worst(constraint, forecast)
-    return found
+    # the lead, the cell and the valid time of one constraint are not those of the others
+    kept = {name: set(coord.dims) for name, coord in forecast.coords.items()}
+    kept["constraint"] = {"constraint"}
+    own = [name for name, coord in found.coords.items() if set(coord.dims) != kept.get(name)]
+    return found.drop_vars(own)
 
 
 def worst(constraint: Constraint, forecast: Forecast) -> xr.DataArray:

@@ -337,7 +337,8 @@ def _chosen(window: Window, axis: TimeAxis, init: Any) -> np.ndarray:
     """Return the positions of the inits that are wanted and have a complete window."""
     if init is None:
         return window.starts(axis)
-    complete = replace(window, stride=1).starts(axis)
+    every = replace(window, stride=1)
+    complete = every.starts(axis) if isinstance(init, slice) else every.allowed(axis)
     wanted = axis.select(init)
     fits = np.isin(wanted, complete)
     if isinstance(init, slice):

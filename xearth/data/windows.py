@@ -8,6 +8,7 @@ observed step) reads the steps :math:`t-h+1, \dots, t` and is asked for
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -101,6 +102,29 @@ class Window:
         >>> Window(history=2, horizon=3).starts(axis)
         array([1, 2])
         """
+        ranks = self._some_ranks(axis)
+        _tell(axis, [*self._lost(axis, ranks), *_disorder(axis)])
+        return np.asarray(axis.order)[ranks[:: self.stride]]
+
+    def allowed(self, axis: TimeAxis) -> np.ndarray:
+        """Return the positions of all inits with a complete window, whatever the stride.
+
+        As `starts`, without a word on gaps: for inits that are named and not taken as they come.
+
+        Examples
+        --------
+        >>> import xarray as xr
+        >>> time = xr.date_range("2000-01", periods=9, freq="MS", use_cftime=False)
+        >>> apart = xr.DataArray(time, dims="time", name="time")[[0, 1, 2, 6, 7, 8]]
+        >>> Window(history=2, horizon=1).allowed(TimeAxis.from_array(apart))
+        array([1, 4])
+        """
+        ranks = self._some_ranks(axis)
+        _tell(axis, _disorder(axis))
+        return np.asarray(axis.order)[ranks]
+
+    def _some_ranks(self, axis: TimeAxis) -> np.ndarray:
+        """Return the ranks of the inits of all complete windows, of which there must be one."""
         order = np.asarray(axis.order)
         if order.size < self.length:
             raise TimeAxisError(
@@ -114,8 +138,7 @@ class Window:
                 f"at most {max(stop - start for start, stop in axis.runs())} because of "
                 f"{_gaps(axis)}. Fill the gap or use a shorter window."
             )
-        self._tell(axis, ranks)
-        return order[ranks[:: self.stride]]
+        return ranks
 
     def history_starts(self, axis: TimeAxis) -> np.ndarray:
         """Return the positions of all inits whose *history* is complete, as `starts` does.
@@ -139,19 +162,27 @@ class Window:
         ]
         return np.concatenate([np.zeros(0, dtype=np.int64), *pieces]).astype(np.int64)
 
-    def _tell(self, axis: TimeAxis, ranks: np.ndarray) -> None:
-        """Warn once about what the axis costs."""
+    def _lost(self, axis: TimeAxis, ranks: np.ndarray) -> list[str]:
+        """Return what gaps of the axis cost, in words."""
         lost = np.asarray(axis.order).size - self.length + 1 - ranks.size
-        facts = []
-        if lost:
-            facts.append(f"{_gaps(axis)}: {lost} windows of {ranks.size + lost} dropped")
-        repeated = len(axis.values) - np.asarray(axis.order).size
-        if repeated:
-            facts.append(f"{repeated} repeated stamps: the first of each is used")
-        if not axis.is_sorted:
-            facts.append("stamps not sorted: windows follow the order of time")
-        if facts:
-            warn(f"time axis {axis.name!r}: {'; '.join(facts)}.", TimeAxisWarning)
+        return [f"{_gaps(axis)}: {lost} windows of {ranks.size + lost} dropped"] if lost else []
+
+
+def _disorder(axis: TimeAxis) -> list[str]:
+    """Return what is odd about the stamps of an axis, in words."""
+    facts = []
+    repeated = len(axis.values) - np.asarray(axis.order).size
+    if repeated:
+        facts.append(f"{repeated} repeated stamps: the first of each is used")
+    if not axis.is_sorted:
+        facts.append("stamps not sorted: windows follow the order of time")
+    return facts
+
+
+def _tell(axis: TimeAxis, facts: Sequence[str]) -> None:
+    """Warn once about what the axis costs."""
+    if facts:
+        warn(f"time axis {axis.name!r}: {'; '.join(facts)}.", TimeAxisWarning)
 
 
 def _span(axis: TimeAxis) -> str:

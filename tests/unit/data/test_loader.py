@@ -252,6 +252,8 @@ def test_choosing_inits() -> None:
     one = Windows(da, Window(3, 0), init="2002-12")
     np.testing.assert_array_equal(one.init_positions, [35])
     assert one.batch([0]).y.shape == (1, 0, 3, 4, 1)
+    apart = Windows(da.isel(time=[*range(8), *range(20, 28)]), WINDOW, init=["2000-04", "2001-12"])
+    np.testing.assert_array_equal(apart.init_positions, [3, 11])  # and nothing is warned of
     listed = Windows(da, WINDOW, init=["2001-05", "2001-02"]).init_positions
     np.testing.assert_array_equal(listed, [16, 13])
     strided = Windows(da, Window(3, 2, stride=5)).init_positions

@@ -75,6 +75,16 @@ def test_gap_is_told_with_the_number_of_windows() -> None:
     assert not set(range(18, 22)) & set(starts.tolist())
 
 
+def test_gaps_between_inits_that_are_named_cost_nothing(recwarn: pytest.WarningsRecorder) -> None:
+    axis = axis_of([m for m in range(40) if m != 20])
+    np.testing.assert_array_equal(
+        Window(3, 2, stride=4).allowed(axis), [*range(2, 18), *range(22, 37)]
+    )
+    assert not recwarn.list
+    with pytest.warns(TimeAxisWarning, match="1 repeated stamps"):
+        Window(1, 1).allowed(axis_of([0, 1, 1, 2]))
+
+
 def test_duplicates_and_order_are_told() -> None:
     axis = axis_of([3, 2, 1, 0, 4, 5, 5])
     with pytest.warns(TimeAxisWarning, match="1 repeated stamps.*not sorted"):

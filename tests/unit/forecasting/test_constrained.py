@@ -209,6 +209,7 @@ def test_hindcasts_are_lazy(field, model):
     with raise_if_dask_computes():
         lazy, other = xearth.audit(hc), xearth.audit(hc, cold)
     assert all(variable.chunks is not None for variable in lazy.data_vars.values())
+    assert not {"lead", "valid_time"} & set(lazy.coords)  # those of one constraint
     xr.testing.assert_allclose(lazy.compute(), xearth.audit(whole, warm), atol=1e-6)
     xr.testing.assert_allclose(other.compute(), xearth.audit(whole, cold), atol=1e-6)
     assert (other["violation_1"] >= 0.5).all()
