@@ -145,6 +145,7 @@ from xearth.forecasting.io import shipped
 before = set(sys.modules)
 for name in shipped():
     xearth.load(name)
-print(json.dumps(sorted({"torch._dynamo", "torch._inductor", "sympy"} & (set(sys.modules) - before))))
+compiler = {"torch._dynamo", "torch._inductor", "sympy"}
+print(json.dumps(sorted(compiler & (set(sys.modules) - before))))
 """
     assert json.loads(in_subprocess(code)) == []

@@ -1,7 +1,8 @@
 """Networks as they would be, without values: to compare shapes and to count.
 
-Tensors on the device "meta" have no values, so there is nothing to fill them with. PyTorch fills them
-all the same, by ways that import its compiler: seconds, where reading a file takes tenths of one.
+Tensors on the device "meta" have no values, so there is nothing to fill them with. PyTorch fills
+them all the same, by ways that import its compiler: seconds, where reading a file takes tenths of
+one.
 """
 
 from __future__ import annotations
