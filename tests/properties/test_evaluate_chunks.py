@@ -106,8 +106,10 @@ def test_memory_is_that_of_a_few_chunks() -> None:
         tracemalloc.stop()
         return most
 
+    peak(4)  # makes the room that is used again
+    archive = 64 * 10 * 90 * 180 * 4
     small, large = peak(4), peak(64)
-    assert large < 1.2 * small
+    assert large < small + 0.1 * archive
     assert large < 20e6  # a start is 1.3 MB in double precision
 
 

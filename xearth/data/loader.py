@@ -22,7 +22,7 @@ from ..errors import DataTypeError, MissingDataError, TimeAxisError
 from .blocks import Source
 from .grid import Grid
 from .normalize import Normalizer
-from .windows import Window
+from .windows import Window, gaps_of
 
 if TYPE_CHECKING:
     import torch
@@ -350,9 +350,10 @@ def _chosen(window: Window, axis: TimeAxis, init: Any) -> np.ndarray:
             )
         return wanted[fits][:: window.stride]
     if not fits.all():
+        found = gaps_of(axis) if len(axis.gaps) else "fewer"
         raise TimeAxisError(
             f"init={axis.values[wanted[~fits][0]]}: expected {window.history} steps up to it and "
-            f"{window.reach} after it without a gap, found fewer; {window!r} allows "
+            f"{window.reach} after it without a gap, found {found}; {window!r} allows "
             f"{axis.values[complete[0]]} to {axis.values[complete[-1]]}."
         )
     return wanted

@@ -16,7 +16,7 @@ import numpy as np
 from ..cf.timeaxis import TimeAxis
 from ..errors import TimeAxisError, TimeAxisWarning, warn
 
-__all__ = ["Window"]
+__all__ = ["Window", "gaps_of"]
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class Window:
             raise TimeAxisError(
                 f"time axis {axis.name!r}: {self!r} needs {self.length} consecutive steps, found "
                 f"at most {max(stop - start for start, stop in axis.runs())} because of "
-                f"{_gaps(axis)}. Fill the gap or use a shorter window."
+                f"{gaps_of(axis)}. Fill the gap or use a shorter window."
             )
         return ranks
 
@@ -165,7 +165,7 @@ class Window:
     def _lost(self, axis: TimeAxis, ranks: np.ndarray) -> list[str]:
         """Return what gaps of the axis cost, in words."""
         lost = np.asarray(axis.order).size - self.length + 1 - ranks.size
-        return [f"{_gaps(axis)}: {lost} windows of {ranks.size + lost} dropped"] if lost else []
+        return [f"{gaps_of(axis)}: {lost} windows of {ranks.size + lost} dropped"] if lost else []
 
 
 def _disorder(axis: TimeAxis) -> list[str]:
@@ -193,7 +193,7 @@ def _span(axis: TimeAxis) -> str:
     return f"{axis.values[order[0]]} .. {axis.values[order[-1]]}"
 
 
-def _gaps(axis: TimeAxis) -> str:
+def gaps_of(axis: TimeAxis) -> str:
     """Return the gaps of an axis in words, the first three by name."""
     gaps = list(axis.gaps)
     named = ", ".join(f"{missing} after {after}" for after, _, missing in gaps[:3])
