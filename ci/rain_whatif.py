@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import xarray as xr
+from nowcast_card import listing
 
 import xearth
 from xearth.cli.futures import Future
@@ -82,11 +83,8 @@ def page(members: int) -> str:
         "against the observed rain. Costs are CPU times, of "
         "``projected`` with the free members that it starts from. Made by "
         "``python ci/rain_whatif.py --out docs/performance/rain_whatif.rst``.\n\n"
-        ".. list-table::\n   :header-rows: 1\n\n"
     )
-    for cells in (HEAD, *rows):
-        text += "".join(f"   {'*' if i == 0 else ' '} - {cell}\n" for i, cell in enumerate(cells))
-    return text
+    return text + listing(HEAD, rows) + "\n"
 
 
 def main() -> None:
