@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from golden_physics import PHYSICS, tau
-from golden_vectors import Result, _safely, _threads, relative_error
+from golden_result import Result, relative_error, safely, threads
 from torch import Tensor, nn
 
 from xearth.models.baselines.common import patch, unpatch
@@ -268,5 +268,5 @@ def _run(folder: Path, name: str, record: Mapping[str, Any]) -> Result:
 def baselines(folder: Path, index: Mapping[str, Any]) -> Iterator[Result]:
     """Run the cases of an index of baselines."""
     for name, record in index.items():
-        with _threads(1):
-            yield _safely(name, lambda n=name, r=record: _run(folder, n, r))
+        with threads(1):
+            yield safely(name, lambda n=name, r=record: _run(folder, n, r))

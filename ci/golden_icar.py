@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from golden_vectors import Result, relative_error
+from golden_result import Result, relative_error
 
 from xearth.cf.timeaxis import TimeAxis
 from xearth.data.sources.icar_enso import MONTHS, RUNS, SPLITS, Run, starts

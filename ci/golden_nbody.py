@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from golden_vectors import Result, relative_error
+from golden_result import Result, relative_error
 
 from xearth.data.sources.nbody import LAWS, NBody, crop
 

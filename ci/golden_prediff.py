@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from golden_diffusion import DIFFUSION
 from golden_diffusion import Case as DiffusionCase
-from golden_vectors import Result, _threads, relative_error
+from golden_result import Result, relative_error, threads
 from torch import Tensor, nn
 
 from xearth.models.checkpoints import Renamed, load_official_state, official_name, official_state
@@ -299,7 +299,7 @@ def _result(folder: Path, cases: Mapping[str, Any], name: str) -> Result:
     if run is None:
         return Result(title, note="not a kind of case this version knows", failed=True)
     try:
-        with _threads(torch.get_num_threads() if "published" in name else 1), torch.no_grad():
+        with threads(torch.get_num_threads() if "published" in name else 1), torch.no_grad():
             pairs = run(Case.open(folder, cases, name))
     except Exception as error:  # one broken case must not hide the others
         return Result(title, note=f"{type(error).__name__}: {error}".splitlines()[0], failed=True)

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from golden_icar import KEYS, icar
+from golden_result import Result, relative_error
 from golden_sevir import KEYS as SEVIR_KEYS
 from golden_sevir import facts
-from golden_vectors import Result, relative_error
 
 from xearth.verification.frechet import frechet_distance
 from xearth.verification.protocols.crps_protocols import CRPS_PROTOCOLS

@@ -13,7 +13,8 @@ from collections import Counter
 from pathlib import Path
 
 import torch
-from golden_vectors import DOUBLE_TOLERANCE, TOLERANCE, Result, groups, skipped
+from golden_result import DOUBLE_TOLERANCE, TOLERANCE, Result
+from golden_vectors import groups, skipped
 
 
 def rst(results: list[Result], summary: str) -> str:

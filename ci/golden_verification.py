@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import xarray as xr
-from golden_vectors import Result
+from golden_result import Result
 
 from xearth.verification.align import observations_at
 from xearth.verification.protocols.event_protocols import EVENT_PROTOCOLS

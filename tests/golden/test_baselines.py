@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 
 FOLDER = Path(__file__).parent / "baselines" / "networks"
 CI = Path(__file__).parents[2] / "ci"
+sys.path.insert(0, str(CI))
 
+import golden_baselines as golden  # noqa: E402
+import golden_vectors as vectors  # noqa: E402
 
-def _load(name: str) -> ModuleType:
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, CI / f"{name}.py")
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
-vectors = _load("golden_vectors")
-_load("golden_physics")
-golden = _load("golden_baselines")
 INDEX = json.loads((FOLDER / "index.json").read_text())
 
 

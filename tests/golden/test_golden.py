@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -15,22 +13,10 @@ import pytest
 HERE = Path(__file__).parent
 SAMPLE = HERE / "earthformer"
 CI = HERE.parents[1] / "ci"
+sys.path.insert(0, str(CI))
 
-
-def _load(name: str) -> ModuleType:
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, CI / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-vectors = _load("golden_vectors")
-run = _load("golden_run")
+import golden_run as run  # noqa: E402
+import golden_vectors as vectors  # noqa: E402
 
 CASES = [
     (group.path.parent, kind, name, record)

@@ -15,6 +15,7 @@ CI = Path(__file__).parents[2] / "ci"
 sys.path.insert(0, str(CI))
 
 import golden_protocols  # noqa: E402
+import golden_result  # noqa: E402
 import golden_vectors  # noqa: E402
 
 SEVIR = json.loads((SAMPLE / "sevir_skill.json").read_text())
@@ -22,7 +23,7 @@ NAMES = [f"sevir_skill/{name}" for name in [*SEVIR["results"], "one batch"]]
 
 
 @pytest.fixture(scope="module")
-def results() -> dict[str, golden_vectors.Result]:
+def results() -> dict[str, golden_result.Result]:
     return {r.case: r for r in golden_protocols.sevir(SAMPLE, SEVIR)}
 
 
