@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import xarray as xr
@@ -35,18 +37,20 @@ def timed(make) -> tuple[xr.DataArray, float]:
     return make(), time.process_time() - begin
 
 
-def ways(model, rain: xr.DataArray, free: xr.DataArray, level: IntensityAnomaly):
-    """Yield name, members and CPU seconds beyond none of the free members they are made of."""
+def ways(
+    model, rain: xr.DataArray, free: xr.DataArray, level: IntensityAnomaly
+) -> Iterator[tuple[Future, float, bool]]:
+    """Yield each way's members, its CPU seconds, and whether those of the free members count, too."""
     asked = {"init": START, "members": free.sizes["member"], "constraints": [level]}
     for way in ("guided", "exact"):
-        made, spent = timed(lambda way=way: model.forecast(rain, impose=way, **asked))
-        yield f"``{way}``", made, spent, False
+        made, spent = timed(partial(model.forecast, rain, impose=way, **asked))
+        yield Future(level, made, how=f"``{way}``"), spent, False
     for name, held in (
         ("``projected``", [level, NonNegative()]),
         ("``projected``, by a factor", [ByFactor(level)]),
     ):
-        made, spent = timed(lambda held=held: xearth.impose(free, held))
-        yield name, made, spent, True
+        made, spent = timed(partial(xearth.impose, free, held))
+        yield Future(level, made, how=name), spent, True
 
 
 def cells_of(row, name: str, cost: str) -> list[str]:
@@ -62,20 +66,15 @@ def page(members: int) -> str:
     """Return the table of all levels."""
     rain, model = xearth.samples.open("knmi_radar").load(), xearth.load(MODEL)
     known = IntensityClimatology.of(rain, frames=model.horizon)
-    free, base = timed(lambda: model.forecast(rain, init=START, members=members))
-    rows = []
-    for n in LEVELS:
-        level = IntensityAnomaly(known, n)
-        for name, made, spent, added in ways(model, rain, free, level):
-            row = table(free, [Future(level, made)], rain).iloc[-1]
-            cost = (spent + base * added) / base
-            rows.append(cells_of(row, f"n = {n:+g}, {name}", f"{cost:.2f}"))
-    first = table(free, [Future(level, made)], rain)
-    rows = [
-        cells_of(first.loc["observed"], "observed", ""),
-        cells_of(first.loc["members"], "no constraint", f"{base:.0f} s, 1.00"),
-        *rows,
-    ]
+    free, base = timed(partial(model.forecast, rain, init=START, members=members))
+    levels = [IntensityAnomaly(known, n) for n in LEVELS]
+    found = [one for level in levels for one in ways(model, rain, free, level)]
+    measured = table(free, [future for future, *_ in found], rain)
+    costs = {"observed": "", "members": f"{base:.0f} s, 1.00"} | {
+        future.label: f"{(spent + base * added) / base:.2f}" for future, spent, added in found
+    }
+    names = {"members": "no constraint"}
+    rows = [cells_of(row, names.get(name, name), costs[name]) for name, row in measured.iterrows()]
     text = (
         f"``{MODEL}`` on the KNMI sample, the hour from {START.replace('T', ' ')}, {members} members: "
         "the area mean over the hour is n standard deviations from that of the climatology of the "
