@@ -118,11 +118,12 @@ def audit(
     """
     flat = asked_of(forecast) if constraints is None else flattened(constraints)
     sentences = xr.Variable("constraint", [str(c) for c in flat])
-    holds = [c.check(forecast) for c in flat]
+    excesses = [c.violation(forecast) for c in flat]
+    holds = [c.held(excess, forecast) for c, excess in zip(flat, excesses, strict=True)]
     found = xr.Dataset({"holds": xr.concat(holds, sentences, coords="minimal", compat="override")})
     found["holds"].attrs = {"long_name": "whether the constraint holds"}
-    for k, constraint in enumerate(flat, start=1):
-        found[f"violation_{k}"] = worst(constraint, forecast)
+    for k, excess in enumerate(excesses, start=1):
+        found[f"violation_{k}"] = worst(excess, forecast)
     # the lead, the cell and the valid time of one constraint are not those of the others
     kept = {name: set(coord.dims) for name, coord in forecast.coords.items()}
     kept["constraint"] = {"constraint"}
@@ -130,9 +131,8 @@ def audit(
     return found.drop_vars(own)
 
 
-def worst(constraint: Constraint, forecast: Forecast) -> xr.DataArray:
-    """Return the largest violation over frames and cells, by start and member."""
-    excess = constraint.violation(forecast)
+def worst(excess: xr.DataArray, forecast: Forecast) -> xr.DataArray:
+    """Return the largest of violations over frames and cells, by start and member."""
     axes = discover(forecast, require=())
     cases = {axes.init, axes.member, *axes.other_dims(forecast)}
     return excess.max([d for d in excess.dims if d not in cases]).assign_attrs(excess.attrs)
@@ -178,7 +178,8 @@ def _asked(constraint: Constraint) -> dict[str, Any]:
 
 
 def _entry(constraint: Constraint, forecast: Forecast) -> dict[str, Any]:
-    excess, holds = worst(constraint, forecast).compute(), constraint.check(forecast).compute()
+    every = constraint.violation(forecast)
+    excess, holds = worst(every, forecast).compute(), constraint.held(every, forecast).compute()
     found = _asked(constraint) | {
         "units": str(excess.attrs.get("units", "1")),
         "worst": float(excess.max()),

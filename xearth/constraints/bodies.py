@@ -179,11 +179,10 @@ class EnergyConserved(Constraint):
         span = kinetic.max(time) + potential.max(time) - potential.min(time)
         return self.within * span + 1e-9 * abs(potential).max(time)
 
-    def check(self, obj: Forecast, *, tolerance: Any = None) -> xr.DataArray:
+    def held(self, excess: xr.DataArray, obj: Forecast, *, tolerance: Any = None) -> xr.DataArray:
         """Tell for each sequence whether the energy is kept."""
         if tolerance is not None:
             raise ConstraintError(f"{self}: expected within=... in place of a tolerance.")
-        excess = self.violation(obj)
         holds = (excess <= self.tolerance(obj)).all(self._time(excess))
         holds.attrs = {"long_name": f"whether {self}"}
         return holds.rename("holds")

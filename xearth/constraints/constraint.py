@@ -111,7 +111,22 @@ class Constraint:
         -------
         DataArray of bool
         """
-        excess = self.violation(obj)
+        return self.held(self.violation(obj), obj, tolerance=tolerance)
+
+    def held(self, excess: xr.DataArray, obj: Forecast, *, tolerance: Any = None) -> xr.DataArray:
+        """Tell what `check` tells, from a violation that is known.
+
+        Parameters
+        ----------
+        excess : DataArray
+            The violation of ``obj``.
+        obj, tolerance
+            As for :meth:`check`.
+
+        Returns
+        -------
+        DataArray of bool
+        """
         if tolerance is None:
             allowed = self.tolerance(obj)
         else:
