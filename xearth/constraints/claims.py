@@ -2,9 +2,10 @@ r"""What a condition says of the cells of a field, as rows of a linear program.
 
 The unknowns are the cells :math:`y_i` of the flattened field and, for each transform :math:`g` of a
 transformed mean, their images :math:`z_i = g(y_i)`. As :math:`g` rises, a range :math:`l \le y_i
-\le u` is :math:`g(l) \le z_i \le g(u)`, and what is in order in :math:`y` is so in :math:`z`. That
-:math:`z_i` belongs to :math:`y_i` beyond that is left out: the program knows of fewer
-contradictions than there are, and of none that is none.
+\le u` is :math:`g(l) \le z_i \le g(u)`, and what is in order in :math:`y` is so in :math:`z`. A
+mean of :math:`z` leaves that of cells of at least 0 a least value, by Jensen's inequality for the
+least concave function above :math:`g`. That :math:`z_i` belongs to :math:`y_i` beyond that is left
+out: the program knows of fewer contradictions than there are, and of none that is none.
 """
 
 from __future__ import annotations
@@ -55,6 +56,8 @@ class Claim:
         Pairs of unknowns, the first not above the second.
     transform : Transform, optional
         Of the unknowns of the sums.
+    least : array (m,), optional
+        Lower bounds of the sums whose unknowns are all at least 0.
     """
 
     n: int
@@ -67,6 +70,7 @@ class Claim:
     before: Cells | None = None
     after: Cells | None = None
     transform: Transform | None = None
+    least: Floats | None = None
 
 
 def claim_of(condition: Condition, shape: tuple[int, ...]) -> Claim | None:
@@ -184,9 +188,29 @@ def lifted(claims: Sequence[Claim]) -> list[Claim]:
             None if e is None else np.concatenate([e + k * n for k in range(len(spaces) + 1)])
             for e in (claim.before, claim.after)
         )
-        moved = replace(claim, n=whole, sums=sums, low=low, high=high)
-        found.append(replace(moved, before=before, after=after, transform=None))
+        moved = replace(claim, n=whole, sums=sums, low=low, high=high, transform=None)
+        found.append(_with_least(replace(moved, before=before, after=after), claim))
     return found
+
+
+def _with_least(moved: Claim, claim: Claim) -> Claim:
+    """Return a claim on transformed means that also tells the means of the cells themselves."""
+    import torch
+    from scipy import sparse
+
+    if claim.transform is None or claim.sums is None or claim.lower is None:
+        return moved
+    own = (claim.sums.data, claim.sums.indices, claim.sums.indptr)
+    m, size = len(claim.lower), np.asarray(claim.sums.sum(1)).ravel()
+    least = claim.transform.least_mean(torch.from_numpy(claim.lower / size)).numpy() * size
+    free = np.full(m, np.inf)
+    return replace(
+        moved,
+        sums=sparse.vstack([moved.sums, sparse.csr_array(own, shape=(m, moved.n))], format="csr"),
+        lower=np.concatenate([claim.lower, -free]),
+        upper=np.concatenate([claim.upper, free]),
+        least=np.concatenate([-free, least]),
+    )
 
 
 def _image(transform: Transform, ends: Floats) -> Floats:

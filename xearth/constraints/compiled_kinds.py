@@ -125,6 +125,10 @@ class Rate:
         level = 10.0 * (self.a * z.clamp(min=self.least) ** self.b).log10()
         return level.masked_fill(z <= self.least, self.dry)
 
+    def least_mean(self, z: Tensor) -> Tensor:
+        """Return no bound: one cell may have all the rain."""
+        return z.new_full(z.shape, float("-inf"))
+
 
 @dataclass(frozen=True, eq=False)
 class Part:

@@ -13,15 +13,18 @@ imply for the mean over the same place is: with the part :math:`f` of the area a
 
 .. math:: f c + (1 - f)\, l \ \le\ \bar y\ \le\ f u + (1 - f)\, c .
 
-So what is refused can certainly not hold; of what these kinds leave open, some may still not.
-Masks, spectra and Gaussian bounds refuse nothing here. Where each of very many cells has a bound of
-its own only ranges are judged (:mod:`.program`): then the projection may be the one that finds no
-field, later.
+So what is refused can certainly not hold; of what these kinds leave open, some may still not. Two
+masks contradict each other where they differ, two slopes of a spectrum where their bounds do not
+meet; neither is judged against other kinds, and Gaussian bounds refuse nothing here. Where each of
+very many cells has a bound of its own only ranges are judged (:mod:`.program`): then the projection
+may be the one that finds no field, later.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ..errors import ConstraintError
 from .audit import flattened
@@ -29,6 +32,9 @@ from .claims import claim_of, lifted
 from .constraint import Constraint, Forecast
 from .geometry import Geometry
 from .program import merged, possible
+
+if TYPE_CHECKING:
+    from ..models.conditions.protocol import Condition
 
 __all__ = ["conflicts", "require_feasible"]
 
@@ -93,7 +99,11 @@ def conflicts(
     ['is 1 mm h-1', 'is 2 mm h-1']
     """
     shape = Geometry(template).shape
-    judged = [(c, claim_of(c.on(template), shape)) for c in flattened(constraints)]
+    conditions = [(c, c.on(template)) for c in flattened(constraints)]
+    for (one, a), (other, b) in itertools.combinations(conditions, 2):
+        if _apart(a, b):
+            return one, other
+    judged = [(c, claim_of(condition, shape)) for c, condition in conditions]
     claims = [claim for _, claim in judged if claim is not None]
     if not claims:
         return ()
@@ -106,3 +116,18 @@ def conflicts(
         if not possible([claim for _, claim in rest]):
             left = rest
     return tuple(c for c, _ in left)
+
+
+def _apart(a: Condition, b: Condition) -> bool:
+    """Tell whether two masks or two slopes of a spectrum contradict each other."""
+    import torch
+
+    from ..models.conditions.persistent import Persistent
+    from ..models.conditions.spectrum import SpectrumSlope
+
+    if isinstance(a, Persistent) and isinstance(b, Persistent):
+        return not a.valid.equal(b.valid)
+    if isinstance(a, SpectrumSlope) and isinstance(b, SpectrumSlope) and a.band == b.band:
+        (low, high), (lower, upper) = (c.bounds(torch.empty(0)) for c in (a, b))
+        return bool(((low > upper) | (lower > high)).any())
+    return False

@@ -49,7 +49,8 @@ def possible(claims: Sequence[Claim]) -> bool:
             continue
         if claim.lower is not None and claim.upper is not None:
             rows.append(claim.sums)
-            ends.append(np.stack([claim.lower, claim.upper], -1))
+            lower = claim.lower if claim.least is None else _raised(claim.sums, claim.least, low)
+            ends.append(np.stack([np.maximum(lower, claim.lower), claim.upper], -1))
         for share in claim.shares:
             implied = _implied(claim.sums, share, low, high)
             if implied is None:
@@ -71,6 +72,12 @@ def _within(claims: Sequence[Claim]) -> tuple[Floats, Floats]:
         high = high if claim.high is None else np.minimum(high, claim.high)
     _carry(_pairs(claims), low, high)
     return low, high
+
+
+def _raised(sums: csr_array, least: Floats, low: Floats) -> Floats:
+    """Return the least values (m,) of sums that none of their unknowns can be below 0 in."""
+    below = (sums != 0) @ (low < 0).astype(np.float64)
+    return np.where(below > 0, -np.inf, least)
 
 
 def _pairs(claims: Sequence[Claim]) -> list[tuple[Cells, Cells]]:

@@ -101,6 +101,11 @@ IMPOSSIBLE = {
         xearth.AreaQuantile(level=0.5) >= mm(5), xearth.AreaFraction(above=mm(4)) <= Q(30, "%"),
     ],
     "two means of decibels": [decibels >= Q(5, "1"), decibels <= Q(3, "1")],
+    "decibels that make too much": [decibels >= Q(9, "1"), mean <= mm(7.9), xearth.NonNegative()],
+    "few decibels that make too much": [
+        decibels >= Q(-8, "1"), mean <= mm(0.1 * np.e * 0.2 / np.log10(np.e) - 0.001),
+        xearth.NonNegative(),
+    ],
     "decibels above the range": [decibels >= Q(5, "1"), cells <= mm(3)],
     "decibels that rise and fall": [
         xearth.Monotone(), xearth.TransformedMean(least=mm(0.1), leads=(1,)) >= Q(5, "1"),
@@ -131,6 +136,7 @@ POSSIBLE = {
         xearth.Monotone(where=HALF), xearth.AreaMean(REST, leads=(1,)) >= mm(5),
         xearth.AreaMean(REST, leads=(4,)) <= mm(3), mean >= mm(2),
     ],
+    "decibels and their mean": [decibels >= Q(9, "1"), mean <= mm(8), xearth.NonNegative()],
     "a mean and a Gaussian one": [mean == mm(1), mean.near(mm(9), mm(1))],
 }  # fmt: skip
 
@@ -166,6 +172,23 @@ def test_what_can_hold_is_let_pass(name):
         assert asked.check(held).all()
         compared = (xearth.Monotone, xearth.NonNegative)
         assert not any(c.violation(held).any() for c in asked.of if isinstance(c, compared))
+
+
+def test_means_of_decibels_say_nothing_of_cells_that_may_be_negative():
+    asked = [decibels >= Q(9, "1"), mean <= mm(7.9)]
+    assert xearth.conflicts(asked, forecast()) == ()
+    assert set(xearth.conflicts([*asked, cells >= mm(0)], forecast())) == {*asked, cells >= mm(0)}
+
+
+def test_two_slopes_and_two_masks():
+    fc = forecast(missing=False)
+    slope = xearth.SpectrumSlope(waves=(1, 3))
+    asked = [slope <= Q(-3, "1"), mean >= mm(1), slope >= Q(-2, "1")]
+    assert xearth.conflicts(asked, fc) == (asked[0], asked[2])
+    assert xearth.conflicts([slope <= Q(-2, "1"), slope >= Q(-3, "1")], fc) == ()
+    south, rest = (xearth.PersistentMask(m) for m in (HALF, REST))
+    assert xearth.conflicts([south, mean >= mm(1), rest], fc) == (south, rest)
+    assert xearth.conflicts([south, xearth.PersistentMask(HALF)], fc) == ()
 
 
 def test_orders_of_variables_meet_their_means():

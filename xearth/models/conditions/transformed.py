@@ -15,7 +15,7 @@ rate in decibels.
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
-from math import log, log10
+from math import e, log, log10
 from typing import Protocol
 
 import torch
@@ -47,6 +47,9 @@ class Transform(Protocol):
 
     def inverse(self, z: Tensor) -> Tensor:
         """Return the y of z; 0 at the floor."""
+
+    def least_mean(self, z: Tensor) -> Tensor:
+        """Return the least mean that y of at least 0 have whose g(y) have the mean z."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,10 @@ class Log:
     def inverse(self, z: Tensor) -> Tensor:
         """Return exp(z) - offset, at least 0."""
         return self.offset * torch.expm1(z - self.floor).clamp(min=0)
+
+    def least_mean(self, z: Tensor) -> Tensor:
+        """Return the mean of a field of one value: log is concave (Jensen)."""
+        return self.inverse(z)
 
 
 @dataclass(frozen=True)
@@ -127,6 +134,16 @@ class Decibel:
     def inverse(self, z: Tensor) -> Tensor:
         """Return unit 10^(z / 10); 0 at the floor."""
         return torch.where(z > self.floor, self.unit * 10 ** (z / 10), z.new_zeros(()))
+
+    def least_mean(self, z: Tensor) -> Tensor:
+        """Return the mean of a field of one value, or of some cells at e thresholds, others at 0.
+
+        The line from (0, floor) touches g at e thresholds; below that it is the least concave
+        function above g.
+        """
+        steep = 10 * log10(e)
+        part = ((z - self.floor) / steep).clamp(min=0)
+        return torch.where(part < 1, part * e * self.threshold, self.inverse(z))
 
 
 @dataclass(frozen=True, eq=False)
