@@ -189,7 +189,9 @@ class PreDiffForecaster:
             amounts in each frame, at an even step of 2 to 20 minutes, on a grid of even spacing.
         init, members, seed
             As there. Without members the forecast is the mean of the cells' distributions. Member
-            k of a seed is the same for any number of members.
+            k of a seed is the same for any number of members. Members 2k and 2k + 1 start from
+            opposite noise, so they are not independent: estimators for members that are, "fair"
+            ones above all, are biased.
         constraints : Constraint or sequence of them, optional
             What every member shall hold.
         impose : {"exact", "guided"}

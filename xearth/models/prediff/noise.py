@@ -18,7 +18,7 @@ from torch import Tensor
 from ...errors import ConfigError
 from .grids import is_whole
 
-__all__ = ["MemberNoise"]
+__all__ = ["MemberNoise", "OppositePairs"]
 
 
 @dataclass(frozen=True)
@@ -72,3 +72,24 @@ class MemberNoise:
         state = np.random.SeedSequence((self.seed, member, step)).generate_state(1, np.uint64)
         generator = torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
         return torch.randn(self.shape, generator=generator)
+
+
+@dataclass(frozen=True)
+class OppositePairs(MemberNoise):
+    r"""Noise of members that come in pairs: that of 2k + 1 is the opposite of that of 2k.
+
+    Each member alone is drawn as before, since :math:`-\varepsilon` has the law of
+    :math:`\varepsilon`; the mean of a pair varies less than that of two independent draws, and so
+    do the estimates an ensemble gives. Estimators for independent members ("fair" scores) are
+    biased.
+
+    Examples
+    --------
+    >>> pair = OppositePairs((2, 3), members=[4, 5], seed=5)(0)
+    >>> bool((pair[0] == -pair[1]).all())
+    True
+    """
+
+    def _row(self, member: int, step: int) -> Tensor:
+        row = super()._row(member // 2, step)
+        return -row if member % 2 else row

@@ -37,7 +37,7 @@ from .equalizer import Equalizer
 from .flow import FlowMatching
 from .guidance import Guidance, guided
 from .levels import CLEAN, Level
-from .noise import MemberNoise
+from .noise import OppositePairs
 from .sampler import run
 from .sampler_dpm import DPMSolver
 from .stationary import StationaryLaw
@@ -256,7 +256,8 @@ class RainDiffusion(nn.Module):
         ----------
         context : Tensor
         members : sequence of int
-            Their numbers: member k of a seed is the same whatever is drawn beside it.
+            Their numbers: member k of a seed is the same whatever is drawn beside it, and 2k + 1
+            starts from the opposite noise of 2k.
         steps : int
         seed : int
         guidance : callable, optional
@@ -264,10 +265,10 @@ class RainDiffusion(nn.Module):
         """
         T, C = self.config.leads, self.config.channels
         grid = tuple(context.shape[2:4])
-        finest = MemberNoise((T, *grid, self.config.block**2 - C), members, seed)
+        finest = OppositePairs((T, *grid, self.config.block**2 - C), members, seed)
         fine = self.rest.draw(finest(FINE))
         wraps: Sequence[Guidance] = guidance(partial(self.decode, fine=fine)) if guidance else ()
-        draw = MemberNoise((T, *grid, C), members, seed)
+        draw = OppositePairs((T, *grid, C), members, seed)
         predict = guided(self.process.predictor(partial(self.velocity, context)), *wraps)
         with torch.no_grad():
             *_, x = run(DPMSolver(steps=steps), predict, self.levels(steps), draw)

@@ -15,7 +15,7 @@ import torch
 from xearth.errors import ConfigError, SamplingError
 from xearth.models.prediff.flow import FlowMatching
 from xearth.models.prediff.gaussian import GaussianField
-from xearth.models.prediff.noise import MemberNoise
+from xearth.models.prediff.noise import MemberNoise, OppositePairs
 from xearth.models.prediff.process import Diffusion
 from xearth.models.prediff.sampler import SAMPLERS, make_sampler, run, sample
 from xearth.models.prediff.sampler_ancestral import DDIM, DDPM
@@ -244,6 +244,14 @@ def test_noise_is_standard_normal_and_apart():
     assert float(first.std()) == pytest.approx(1.0, abs=0.02)
     assert torch.corrcoef(torch.cat([first, second])).fill_diagonal_(0).abs().max() < 0.15
     assert torch.equal(noise(0), noise(0))  # a draw does not depend on those before it
+
+
+def test_pairs_have_opposite_noise_whatever_is_drawn_beside_them():
+    noise = OppositePairs((1000,), members=range(40), seed=3)
+    plain = MemberNoise((1000,), members=range(20), seed=3)
+    assert torch.equal(noise(1)[::2], plain(1))
+    assert torch.equal(noise(1)[1::2], -plain(1))
+    assert torch.equal(OppositePairs((1000,), members=[7, 2], seed=3)(1), noise(1)[[7, 2]])
 
 
 # --- refusals -------------------------------------------------------------------------------

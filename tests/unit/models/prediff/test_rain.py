@@ -213,6 +213,13 @@ def test_a_member_is_the_same_alone_and_among_others() -> None:
         model.sample(context, members=[0], steps=0)
 
 
+def test_members_of_a_pair_are_opposite_as_far_as_the_denoiser_lets_them() -> None:
+    model = SMALL.build(4, 4).eval()  # the denoiser of a new model adds nothing
+    pair = model.sample(normal(1, 4, 4, 4, 6), members=[0, 1], steps=3)
+    assert float(pair.abs().max()) > 0.1
+    torch.testing.assert_close(pair[1], -pair[0])
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
