@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from ..errors import CheckpointError
 from .cuboid.relative import RelativePosition, relative_index
-from .foreign import content_of
+from .foreign import content_of, safetensors_of
 from .official import official_config
 from .unfilled import unfilled
 
@@ -317,19 +317,8 @@ def load_tensors(path: str | PathLike[str]) -> tuple[dict[str, Tensor], dict[str
     CheckpointError
         If the file is missing, truncated, or not one of ours.
     """
-    from safetensors import SafetensorError, safe_open
-
     path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"there is no file {path}")
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(
-            f"cannot read {path}: {error}. The file is truncated or no safetensors file"
-        ) from error
+    tensors, metadata = safetensors_of(path)
     if METADATA_KEY not in metadata:
         raise CheckpointError(
             f"{path} is a safetensors file without xearth metadata (found "

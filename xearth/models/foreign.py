@@ -16,7 +16,7 @@ from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from ..errors import CheckpointError
 
-__all__ = ["content_of"]
+__all__ = ["content_of", "safetensors_of"]
 
 _DAMAGED = (UnpicklingError, RuntimeError, EOFError, OSError, ValueError, LookupError)
 
@@ -56,15 +56,25 @@ def content_of(path: str | PathLike[str]) -> Any:
         raise CheckpointError(
             f"there is no file {path}; give the path of a .pt, .ckpt or .safetensors file"
         )
-    return _safetensors(path) if path.suffix == ".safetensors" else _pickle(path)
+    return safetensors_of(path)[0] if path.suffix == ".safetensors" else _pickle(path)
 
 
-def _safetensors(path: Path) -> Any:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+def safetensors_of(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Return the tensors and the metadata of a safetensors file.
 
+    Raises
+    ------
+    CheckpointError
+        If the file is missing or damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise CheckpointError(f"there is no file {path}")
     try:
-        return load_file(path)
+        with safe_open(str(path), framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return tensors, file.metadata() or {}
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(
             f"cannot read {path}: {error}. The file is truncated or no safetensors file"
