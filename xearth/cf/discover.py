@@ -168,12 +168,14 @@ class _Search:
                 "xr.DataArray(values, dims=..., coords=...)."
             )
         self.obj = obj
+        #: Plain variables: a DataArray of each would be made anew at every look.
+        self.coords = dict(obj.coords.variables)
         self.given = {kind: name for kind, name in given.items() if name is not None}
         for kind, name in self.given.items():
-            if name not in obj.coords and name not in obj.dims:
+            if name not in self.coords and name not in obj.dims:
                 raise AxisError(
                     f"{kind}={name!r} is neither a coordinate nor a dimension of {_label(obj)}, "
-                    f"which has coordinates {_names(obj.coords)} and dims {_names(obj.dims)}. "
+                    f"which has coordinates {_names(self.coords)} and dims {_names(obj.dims)}. "
                     "Give one of these."
                 )
         self.candidates = self._candidates()
@@ -182,10 +184,10 @@ class _Search:
     def _candidates(self) -> dict[str, list[Clue]]:
         bounds = bounds_of(self.obj)
         found: dict[str, list[Clue]] = {kind: [] for kind in KINDS}
-        for name, coord in self.obj.coords.items():
+        for name, coord in self.coords.items():
             if name in bounds or not isinstance(name, str):
                 continue
-            for kind, clue in clues(name, coord.variable).items():
+            for kind, clue in clues(name, coord).items():
                 if coord.ndim <= (2 if kind in ("lat", "lon", "time") else 1):
                     found[kind].append(clue)
         return found
@@ -237,7 +239,7 @@ class _Search:
     def _horizontal(self, kind: str) -> str | None:
         if kind in self.given:
             name = self.given[kind]
-            return name if name in self.obj.coords else None
+            return name if name in self.coords else None
         clue = self._choose(kind, self.candidates[kind])
         if clue is None:
             return None
@@ -246,7 +248,7 @@ class _Search:
 
     def _rows_and_columns(self, lat: str | None, lon: str | None) -> tuple[str | None, str | None]:
         dims = {
-            name: tuple(str(d) for d in self.obj.coords[name].dims) if name else ()
+            name: tuple(str(d) for d in self.coords[name].dims) if name else ()
             for name in (lat, lon)
         }
         if lat and lon and len(dims[lat]) == len(dims[lon]) == 1 and dims[lat] == dims[lon]:
@@ -288,7 +290,7 @@ class _Search:
         bare = [
             Clue(d, WEAK, f"name {d!r} only")
             for d in dims
-            if d not in self.obj.coords and BARE_NAMES[kind].fullmatch(d)
+            if d not in self.coords and BARE_NAMES[kind].fullmatch(d)
         ]
         clue = self._choose(kind, among or bare)
         if clue is None:
@@ -299,8 +301,8 @@ class _Search:
 
     def _dim(self, name: str) -> str | None:
         """Give the dimension that a 1-D coordinate lies on."""
-        if name in self.obj.coords:
-            dims = self.obj.coords[name].dims
+        if name in self.coords:
+            dims = self.coords[name].dims
             return str(dims[0]) if len(dims) == 1 else None
         return name
 
@@ -325,7 +327,7 @@ class _Search:
     def _own_dim(self, kind: str, name: str) -> str:
         if name in self.obj.dims:
             return name
-        dims = self.obj.coords[name].dims
+        dims = self.coords[name].dims
         if len(dims) == 1:
             raise AxisError(
                 f"The {_WORDS[kind]} {name!r} of {_label(self.obj)} lies on dimension "
@@ -342,9 +344,9 @@ class _Search:
         if time is None or lead is None:
             return False
         return any(
-            set(self.obj.coords[clue.name].dims) == {time, lead}
+            set(self.coords[clue.name].dims) == {time, lead}
             for clue in self.candidates["time"]
-            if clue.name in self.obj.coords
+            if clue.name in self.coords
         )
 
     def _forecast(self, kind: str, taken: set[str | None]) -> str | None:
@@ -356,7 +358,7 @@ class _Search:
         among += [
             Clue(str(d), WEAK, f"name {d!r} only")
             for d in self.obj.dims
-            if d not in self.obj.coords and d not in taken and BARE_NAMES[kind].fullmatch(str(d))
+            if d not in self.coords and d not in taken and BARE_NAMES[kind].fullmatch(str(d))
         ]
         chosen = self._choose(kind, among)
         if chosen is None:
@@ -366,7 +368,7 @@ class _Search:
 
     def missing(self, kind: str, axes: Axes) -> str:
         """Explain that a required axis was not found."""
-        dims, coords = _names(self.obj.dims), _names(self.obj.coords)
+        dims, coords = _names(self.obj.dims), _names(self.coords)
         text = f"{_label(self.obj)} has no {_WORDS[kind]}: dims are {dims}, coordinates {coords}."
         scalar = [c.name for k in _SYNONYMS[kind] for c in self.candidates[k] if self._flat(c)]
         if kind == "time" and (axes.init is not None or axes.lead is not None):
@@ -399,7 +401,7 @@ class _Search:
         return f"{text} Mark it: {_REMEDIES[mark].format(name=name)}{lack}{keyword}."
 
     def _flat(self, clue: Clue) -> bool:
-        return clue.name in self.obj.coords and self.obj.coords[clue.name].ndim == 0
+        return clue.name in self.coords and self.coords[clue.name].ndim == 0
 
     def _hidden(self, kind: str) -> str:
         """Name a data variable of a Dataset that would have been the coordinate."""
@@ -425,9 +427,8 @@ _SYNONYMS: Mapping[str, tuple[str, ...]] = {
 
 def bounds_of(obj: xr.DataArray | xr.Dataset) -> set[Hashable]:
     """Name the variables that are bounds of others."""
-    variables: Iterable[xr.DataArray] = obj.coords.values()
     found: set[Hashable] = set()
-    for variable in variables:
+    for variable in obj.coords.variables.values():
         for place in (variable.attrs, variable.encoding):
             found |= {place[k] for k in ("bounds", "climatology") if k in place}
     return found

@@ -215,9 +215,9 @@ def valid_time(obj: xr.DataArray | xr.Dataset) -> xr.DataArray:
     axes = discover(obj, require=())
     names = {"init": axes.init or "init", "lead": axes.lead or "lead"}
     wanted = {d for d in (axes.init, axes.lead) if d is not None}
-    for coord in obj.coords.values():
+    for given, coord in obj.coords.variables.items():
         if coord.attrs.get("standard_name") == "time" and set(coord.dims) == wanted:
-            return coord.rename("valid_time")
+            return obj.coords[given].rename("valid_time")
     for kind, name in names.items():
         if name not in obj.coords:
             raise TimeAxisError(
