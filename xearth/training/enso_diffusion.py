@@ -310,7 +310,7 @@ def fit_network(
     white = x0.float()
     with torch.random.fork_rng(devices=[]):
         while step < recipe.steps:
-            torch.manual_seed(recipe.seed * 1_000_003 + step)
+            torch.default_generator.manual_seed(recipe.seed * 1_000_003 + step)
             rows = torch.multinomial(errors.weight, recipe.batch, replacement=True)
             t, noise = torch.rand(recipe.batch), torch.randn(recipe.batch, white.shape[1])
             added, left = _open(model, white[rows], errors.month[rows], t, noise)

@@ -130,7 +130,11 @@ class Fitting(lightning.LightningModule):
         where = [self.current_epoch, batch_idx, self.trainer.global_rank]
         entropy = np.random.SeedSequence([self.options.seed, *where])
         dropout, other = (int(word) for word in entropy.generate_state(2))
-        torch.manual_seed(dropout)
+        if self.device.type == "cpu":
+            # the seeding of all devices notes the stack for each that is not there: slow, and kept
+            torch.default_generator.manual_seed(dropout)
+        else:
+            torch.manual_seed(dropout)
         return torch.Generator().manual_seed(other)
 
     def _losses_of(
