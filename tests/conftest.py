@@ -16,6 +16,11 @@ import pytest
 hypothesis.settings.register_profile("same", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("same")
 
+# scoringrules compiles kernels for seconds wherever it finds numba; its plain ones tell the same.
+with pytest.MonkeyPatch.context() as patch:
+    patch.setitem(sys.modules, "numba", None)
+    import scoringrules  # noqa: F401
+
 
 def pytest_runtest_setup() -> None:
     """Start every test, and the fixtures it is the first to ask for, from the same seeds."""
