@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
+from pathlib import Path
 
 import xearth
+
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 # The kernels that run the pages choose the backend that puts figures into them.
 os.environ.pop("MPLBACKEND", None)
@@ -23,6 +27,7 @@ extensions = [
     "numpydoc",
     "myst_nb",
     "sphinx_gallery.gen_gallery",
+    "forked_kernels",
 ]
 templates_path = ["_templates"]
 exclude_patterns = [
