@@ -27,6 +27,7 @@ extensions = [
     "numpydoc",
     "myst_nb",
     "sphinx_gallery.gen_gallery",
+    "compiled_templates",
     "forked_kernels",
 ]
 templates_path = ["_templates"]
@@ -83,6 +84,7 @@ sphinx_gallery_conf = {
 html_theme = "pydata_sphinx_theme"
 html_title = f"xearth {release}"
 html_static_path = []
+html_copy_source = False
 html_show_sourcelink = False
 html_theme_options = {
     "navigation_with_keys": False,
