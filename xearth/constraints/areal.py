@@ -34,7 +34,7 @@ from .amount import Amount
 from .constraint import Bound
 from .frames import Frames, Per, frame_dim, months_of
 from .functional import Forecast, Functional
-from .reading import field_of, plane, variable_text
+from .reading import field_of, never_negative, plane, variable_text
 from .where import Mask, Place, Points, areas, place_text, valued_weights
 
 if TYPE_CHECKING:
@@ -151,9 +151,11 @@ class Areal(Functional):
             )
         return str(field.attrs["units"])
 
-    def size(self, obj: Forecast) -> xr.DataArray:
+    def size(self, obj: Forecast, measured: xr.DataArray | None = None) -> xr.DataArray:
         """Return the measure of absolute values."""
         field = field_of(obj, self.variable)
+        if measured is not None and never_negative(field):
+            return abs(measured)
         return abs(self.measure(abs(field).assign_attrs(field.attrs)))
 
     def _labeled(self, value: xr.DataArray, field: xr.DataArray) -> xr.DataArray:
@@ -318,9 +320,9 @@ class AreaFraction(Areal):
         """Return the units of what is measured."""
         return "1"
 
-    def size(self, obj: Forecast) -> xr.DataArray:
+    def size(self, obj: Forecast, measured: xr.DataArray | None = None) -> xr.DataArray:
         """Return 1: fractions are of the order of one."""
-        return xr.ones_like(self.measure(obj))
+        return xr.ones_like(self.measure(obj) if measured is None else measured)
 
     def grain(self, obj: Forecast) -> xr.DataArray:
         """Return the part of the area that the largest cell is."""

@@ -118,8 +118,7 @@ def audit(
     """
     flat = asked_of(forecast) if constraints is None else flattened(constraints)
     sentences = xr.Variable("constraint", [str(c) for c in flat])
-    excesses = [c.violation(forecast) for c in flat]
-    holds = [c.held(excess, forecast) for c, excess in zip(flat, excesses, strict=True)]
+    excesses, holds = zip(*(c.judged(forecast) for c in flat), strict=True)
     found = xr.Dataset({"holds": xr.concat(holds, sentences, coords="minimal", compat="override")})
     found["holds"].attrs = {"long_name": "whether the constraint holds"}
     for k, excess in enumerate(excesses, start=1):
@@ -178,8 +177,8 @@ def _asked(constraint: Constraint) -> dict[str, Any]:
 
 
 def _entry(constraint: Constraint, forecast: Forecast) -> dict[str, Any]:
-    every = constraint.violation(forecast)
-    excess, holds = worst(every, forecast).compute(), constraint.held(every, forecast).compute()
+    every, holds = constraint.judged(forecast)
+    excess, holds = worst(every, forecast).compute(), holds.compute()
     found = _asked(constraint) | {
         "units": str(excess.attrs.get("units", "1")),
         "worst": float(excess.max()),

@@ -111,7 +111,20 @@ class Constraint:
         -------
         DataArray of bool
         """
+        if tolerance is None:
+            return self.judged(obj)[1]
         return self.held(self.violation(obj), obj, tolerance=tolerance)
+
+    def judged(self, obj: Forecast) -> tuple[xr.DataArray, xr.DataArray]:
+        """Return the violation, and what `check` tells.
+
+        Parameters
+        ----------
+        obj : DataArray or Dataset
+            As for :meth:`violation`.
+        """
+        excess = self.violation(obj)
+        return excess, self.held(excess, obj)
 
     def held(self, excess: xr.DataArray, obj: Forecast, *, tolerance: Any = None) -> xr.DataArray:
         """Tell what `check` tells, from a violation that is known.
@@ -132,6 +145,11 @@ class Constraint:
         else:
             amount = Amount.of(tolerance, "tolerance", unit=str(excess.attrs.get("units", "1")))
             allowed = float(amount.within(excess, spread=True)[0])
+        return self._within(excess, allowed, obj)
+
+    def _within(
+        self, excess: xr.DataArray, allowed: xr.DataArray | float, obj: Forecast
+    ) -> xr.DataArray:
         axes = discover(obj, require=())
         cases = {axes.init, axes.member, *axes.other_dims(obj)}
         holds = (excess <= allowed).all([d for d in excess.dims if d not in cases])
@@ -310,16 +328,26 @@ class Bound(Constraint):
 
     def violation(self, obj: Forecast) -> xr.DataArray:
         """Return how far what is measured lies outside the bounds, in its units."""
+        return self._excess(self.measure(obj), obj)
+
+    def tolerance(self, obj: Forecast) -> xr.DataArray | float:
+        """Return the violation that is rounding, or 1.96 standard deviations."""
+        return self._allowed(self.measure(obj), obj)
+
+    def judged(self, obj: Forecast) -> tuple[xr.DataArray, xr.DataArray]:
+        """Return the violation, and what `check` tells; the forecast is measured once for both."""
         value = self.measure(obj)
+        excess = self._excess(value, obj)
+        return excess, self._within(excess, self._allowed(value, obj), obj)
+
+    def _excess(self, value: xr.DataArray, obj: Forecast) -> xr.DataArray:
         lower, upper = self.ends(value)
         excess = larger(lower - value, value - upper).clip(min=0.0)
         excess = self.of.counted(excess.transpose(*value.dims), obj)
         excess.attrs = difference_attrs(value.attrs, f"violation: {self}")
         return excess.rename("violation")
 
-    def tolerance(self, obj: Forecast) -> xr.DataArray | float:
-        """Return the violation that is rounding, or 1.96 standard deviations."""
-        value = self.measure(obj)
+    def _allowed(self, value: xr.DataArray, obj: Forecast) -> xr.DataArray | float:
         if self.sd is not None:
             return self.of.spread_out(CENTRAL * self.sd.within(value, spread=True), value)
         lower, upper = self.ends(value)
@@ -327,7 +355,7 @@ class Bound(Constraint):
         size = larger(*ends)
         if self.of.rounds:
             of, field = self._rated(obj) or (self.of, obj)
-            size = larger(size, of.size(field))
+            size = larger(size, of.size(field, value))
         steps = (0.5 * (self.of.grain(obj) - (upper - lower))).clip(min=0.0)
         return ROUNDING * size + steps
 

@@ -32,7 +32,7 @@ from ..units import is_difference
 from .amount import Amount
 from .constraint import Bound, Constraint
 from .frames import Frames, frame_dim, months_of, season_text
-from .reading import field_of, variable_text
+from .reading import field_of, never_negative, variable_text
 
 if TYPE_CHECKING:
     from ..models.conditions.protocol import Condition
@@ -54,9 +54,9 @@ class Functional:
         """Return the numbers, labeled, with units."""
         raise ConstraintError(f"{self}: expected a kind that measures.")
 
-    def size(self, obj: Forecast) -> xr.DataArray:
-        """Return what rounding errors are small against."""
-        return abs(self.measure(obj))
+    def size(self, obj: Forecast, measured: xr.DataArray | None = None) -> xr.DataArray:
+        """Return what rounding errors are small against; spares a measure that is given."""
+        return abs(self.measure(obj) if measured is None else measured)
 
     def grain(self, obj: Forecast) -> xr.DataArray | float:
         """Return the steps in which it moves: a cell, for a fraction of the area."""
@@ -302,9 +302,11 @@ class Index(Functional):
         mean.attrs = index.attrs | {"long_name": f"{index.attrs['long_name']}, {when}"}
         return mean
 
-    def size(self, obj: Forecast) -> xr.DataArray:
+    def size(self, obj: Forecast, measured: xr.DataArray | None = None) -> xr.DataArray:
         """Return the index of absolute values."""
         field = self._field(obj)
+        if measured is not None and never_negative(field):
+            return abs(measured)
         return abs(self.measure(abs(field).assign_attrs(field.attrs)))
 
     def condition(self, template: Forecast, bound: Bound) -> Condition:

@@ -9,7 +9,7 @@ from ..cf.discover import discover
 from ..cf.packing import decoded
 from ..errors import ConstraintError, DataTypeError
 
-__all__ = ["field_of", "larger", "plane", "variable_text"]
+__all__ = ["field_of", "larger", "never_negative", "plane", "variable_text"]
 
 
 def field_of(obj: xr.DataArray | xr.Dataset, variable: str | None) -> xr.DataArray:
@@ -48,6 +48,11 @@ def _found(obj: xr.DataArray | xr.Dataset, variable: str | None) -> xr.DataArray
         f"constraint on {wanted}: expected one field of the forecast, found {len(named)} among "
         f"{told}. Name one with variable=..."
     )
+
+
+def never_negative(field: xr.DataArray) -> bool:
+    """Tell whether no value is below 0; lazy values are not looked at, and may be."""
+    return field.chunks is None and not bool((field.values < 0).any())
 
 
 def plane(field: xr.DataArray) -> tuple[str, str]:

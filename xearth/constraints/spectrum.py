@@ -97,9 +97,9 @@ class SpectrumSlope(Functional):
         slope.attrs = {"long_name": str(self), "units": "1"}
         return slope.rename("slope")
 
-    def size(self, obj: Forecast) -> xr.DataArray:
+    def size(self, obj: Forecast, measured: xr.DataArray | None = None) -> xr.DataArray:
         """Return 1."""
-        return xr.ones_like(self.measure(obj))
+        return xr.ones_like(self.measure(obj) if measured is None else measured)
 
     def condition(self, template: Forecast, bound: Bound) -> Condition:
         """Return the condition on tensors; see :meth:`xearth.Constraint.on`."""
