@@ -81,7 +81,7 @@ class ForkedProvisioner(LocalProvisioner):
 
 
 def setup(app: Any) -> dict[str, bool]:
-    """Make forks the kernels of this build. The server starts with the first page."""
+    """Make forks the kernels of this build. The server of a process starts with its first page."""
     paths = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     os.environ["PYTHONPATH"] = os.pathsep.join(paths)  # where the server finds what it holds
     _SERVER.set_forkserver_preload(["held_libraries"])
@@ -89,4 +89,4 @@ def setup(app: Any) -> dict[str, bool]:
     group = KernelProvisionerFactory.GROUP_NAME
     factory.provisioners[NAME] = EntryPoint(NAME, f"{__name__}:ForkedProvisioner", group)
     factory.default_provisioner_name = NAME
-    return {"parallel_read_safe": False, "parallel_write_safe": True}
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

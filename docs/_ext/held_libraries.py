@@ -6,11 +6,11 @@ here, too, which takes a second.
 
 import cf_xarray  # noqa: F401
 import dask.array  # noqa: F401
+import distributed  # noqa: F401
 import ipykernel.kernelapp  # noqa: F401
 import IPython.core.completer  # noqa: F401
 import matplotlib.pyplot  # noqa: F401
 import netCDF4  # noqa: F401
-import properscoring  # noqa: F401
 import scipy.ndimage
 import scipy.stats  # noqa: F401
 import torch  # noqa: F401
