@@ -2,22 +2,21 @@
 
 A case has the keyword arguments of the published network, weights under ``sd/`` and arrays. All
 is computed in float64 from the stored weights. :data:`CASES` maps the start of a case's model
-name to its runner, which takes a :class:`Case` and returns the pairs (found, expected).
+name to its runner, which takes a :class:`~golden_case.Case` and returns the pairs (found, expected).
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
+from golden_case import Case, Pairs
 from golden_physics import PHYSICS, tau
 from golden_result import Result, relative_error, safely, threads
-from torch import Tensor, nn
+from torch import Tensor
 
 from xearth.models.baselines.common import patch, unpatch
 from xearth.models.baselines.convlstm import ConvLSTM, ConvLSTMConfig
@@ -32,46 +31,7 @@ from xearth.training.strategies import (
     free_running,
 )
 
-__all__ = ["CASES", "Case", "Pairs", "baselines"]
-
-Pairs = Sequence[tuple[Any, Any]]
-Network = TypeVar("Network", bound=nn.Module)
-
-
-@dataclass(frozen=True)
-class Case:
-    """One case: keyword arguments, weights under their official names, arrays as stored."""
-
-    kwargs: Mapping[str, Any]
-    state: Mapping[str, Tensor]
-    arrays: Mapping[str, np.ndarray]
-
-    def tensor(self, name: str) -> Tensor:
-        """Return an array as a float64 tensor."""
-        return torch.from_numpy(np.asarray(self.arrays[name])).double()
-
-    def load(self, network: Network, renamed: Mapping[str, str] | None = None) -> Network:
-        """Return the network with the weights of the case, in float64 and evaluation mode.
-
-        ``renamed`` maps patterns of parts of official names to parts of ours, the first that
-        fits counts; names of which a part is mapped to "" are dead in the published code and
-        left out.
-        """
-        named = {_ours(name, renamed or {}): value for name, value in self.state.items()}
-        state = {name: value.double() for name, value in named.items() if name}
-        found = network.double().load_state_dict(state, strict=False)
-        missing = [n for n in found.missing_keys if not n.endswith("num_batches_tracked")]
-        if missing or found.unexpected_keys:
-            raise LookupError(f"missing {missing[:3]}, unknown {found.unexpected_keys[:3]}")
-        return network.eval()
-
-
-def _ours(name: str, table: Mapping[str, str]) -> str:
-    """Return our name of an official weight, "" for a dead one."""
-    for theirs, ours in table.items():
-        if re.search(theirs, name):
-            return re.sub(theirs, ours, name) if ours else ""
-    return name
+__all__ = ["CASES", "baselines"]
 
 
 # --- persistence ------------------------------------------------------------------------------

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from golden_case import Case, Pairs
 from torch import Tensor
 
 from xearth.models.baselines.e3d_lstm import E3DLSTM, E3DLSTMConfig
@@ -23,9 +24,6 @@ from xearth.training.physics_losses import (
     moment_loss,
 )
 from xearth.training.strategies import ScheduledSampling, free_running
-
-if TYPE_CHECKING:
-    from golden_baselines import Case, Pairs
 
 __all__ = ["PHYSICS", "tau"]
 
