@@ -56,6 +56,8 @@ def multipliers(G: Tensor, a: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
     found, settled = _active_set(G, a, lower, upper, torch.zeros_like(a))
     # of sums that depend on each other a set may settle that asks two things of one sum
     settled = settled & ~_off(a - found @ G, a, lower, upper).any(-1)
+    if bool(settled.all()):
+        return found / unit
     start = torch.zeros_like(found)
     for _ in range(_STARTS):
         if bool(settled.all()):
@@ -99,6 +101,7 @@ def _active_set(
     diagonal, equal = G.diagonal(), lower == upper
     found, before = start, None
     settled = torch.zeros(len(a), dtype=torch.bool, device=a.device)
+    fixed = bool(equal.all())  # of equalities every one is active, whatever comes out
     for _ in range(_ROUNDS):
         trial = a - found @ G + diagonal * found
         up = (trial > upper) | equal
@@ -112,11 +115,15 @@ def _active_set(
         bound = torch.where(up, upper, lower)
         target = torch.where(active, a - bound, a.new_zeros(()))
         found = torch.where(settled[:, None], found, _solve(G, active, target))
+        if fixed:
+            return found, ~settled
     return found, settled
 
 
 def _solve(G: Tensor, active: Tensor, target: Tensor) -> Tensor:
     """Return the multipliers of active bounds, the others 0; one factorization for each set."""
+    if bool(active.all()):
+        return _solved(G, target.mT).mT
     found = torch.zeros_like(target)
     patterns, which = torch.unique(active, dim=0, return_inverse=True)
     for number, pattern in enumerate(patterns):
@@ -124,15 +131,17 @@ def _solve(G: Tensor, active: Tensor, target: Tensor) -> Tensor:
         on = torch.nonzero(pattern).flatten()
         if not len(on):
             continue
-        part, right = G[on][:, on], target[rows][:, on].mT
-        factor, bad = torch.linalg.cholesky_ex(part)
-        pivots = factor.diagonal()
-        if bool(bad) or bool(pivots.min() < 1e-7 * pivots.max()):
-            solved = torch.linalg.pinv(part, hermitian=True, rtol=1e-12) @ right
-        else:
-            solved = torch.cholesky_solve(right, factor)
-        found[rows[:, None], on] = solved.mT
+        found[rows[:, None], on] = _solved(G[on][:, on], target[rows][:, on].mT).mT
     return found
+
+
+def _solved(part: Tensor, right: Tensor) -> Tensor:
+    """Return the solution of symmetric equations, the shortest where it is not unique."""
+    factor, bad = torch.linalg.cholesky_ex(part)
+    pivots = factor.diagonal()
+    if bool(bad) or bool(pivots.min() < 1e-7 * pivots.max()):
+        return torch.linalg.pinv(part, hermitian=True, rtol=1e-12) @ right
+    return torch.cholesky_solve(right, factor)
 
 
 def _ascent(
