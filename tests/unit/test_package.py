@@ -27,17 +27,28 @@ def in_subprocess(code: str, cwd: Path | None = None) -> str:
     return done.stdout
 
 
-def test_import_loads_no_heavy_library():
-    code = (
-        "import sys, json, xearth;"
-        f"print(json.dumps([name for name in {HEAVY!r} if name in sys.modules]))"
-    )
-    assert json.loads(in_subprocess(code)) == []
+@pytest.fixture(scope="module")
+def fresh() -> dict[str, object]:
+    """What a fresh interpreter has after `import xearth`, and then after the star import."""
+    code = f"""
+import json, sys, xearth
+heavy = [name for name in {HEAVY!r} if name in sys.modules]
+import xarray
+accessor = hasattr(xarray.DataArray, "earthformer")
+namespace = {{}}
+exec("from xearth import *", namespace)
+star = sorted(name for name in namespace if not name.startswith("__"))
+print(json.dumps({{"heavy": heavy, "accessor": accessor, "star": star}}))
+"""
+    return json.loads(in_subprocess(code))
 
 
-def test_accessor_is_registered_by_the_import():
-    code = "import xarray as xr, xearth; print(hasattr(xr.DataArray, 'earthformer'))"
-    assert in_subprocess(code).strip() == "True"
+def test_import_loads_no_heavy_library(fresh):
+    assert fresh["heavy"] == []
+
+
+def test_accessor_is_registered_by_the_import(fresh):
+    assert fresh["accessor"] is True
 
 
 def test_every_public_name_exists():
@@ -46,12 +57,8 @@ def test_every_public_name_exists():
     assert len(set(xearth.__all__)) == len(xearth.__all__)
 
 
-def test_star_import_gives_exactly_the_public_names():
-    code = (
-        "from xearth import *; names = [n for n in dir() if not n.startswith('__')];"
-        "import json; print(json.dumps(sorted(names)))"
-    )
-    assert json.loads(in_subprocess(code)) == sorted(xearth.__all__)
+def test_star_import_gives_exactly_the_public_names(fresh):
+    assert fresh["star"] == sorted(xearth.__all__)
 
 
 def test_late_names_are_those_that_type_checkers_see():
