@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import reduce
+from functools import cache, reduce
 from itertools import pairwise
 from operator import add
 
@@ -51,15 +51,19 @@ def hindcast(dtype: str = "float32") -> tuple[xr.DataArray, xr.DataArray]:
 
 
 FORECAST, TRUTH = hindcast()
-EXPECTED = verify(FORECAST, TRUTH, SCORES, thresholds=THRESHOLDS)
 SMALLEST = {"init": 1, "lead": 1, "member": 2, "lat": 4, "lon": 5}
 chunkings = st.fixed_dictionaries(
     {name: st.integers(SMALLEST[name], size) for name, size in SIZES.items()}
 )
 
 
-def assert_same(found: xr.Dataset, expected: xr.Dataset) -> None:
-    for name, values in expected.data_vars.items():
+@cache
+def expected() -> xr.Dataset:
+    return verify(FORECAST, TRUTH, SCORES, thresholds=THRESHOLDS)
+
+
+def assert_same(found: xr.Dataset, wanted: xr.Dataset) -> None:
+    for name, values in wanted.data_vars.items():
         if values.dtype.kind == "i":
             np.testing.assert_array_equal(found[name].values, values.values)
         else:
@@ -76,16 +80,24 @@ def test_any_chunking_and_number_of_threads(
 ) -> None:
     lazy = verify(FORECAST.chunk(chunks), TRUTH.chunk(time=times), SCORES, thresholds=THRESHOLDS)
     with dask.config.set(scheduler="threads", num_workers=threads):
-        assert_same(lazy.compute(), EXPECTED)
+        assert_same(lazy.compute(), expected())
+
+
+def maps(forecast: xr.DataArray) -> xr.Dataset:
+    names, by = ["rmse", "crps_fair", "correlation"], ["season", "lat", "lon"]
+    return verify(forecast, TRUTH, names, by=by)
+
+
+@cache
+def maps_of_the_whole() -> xr.Dataset:
+    return maps(FORECAST)
 
 
 @settings(max_examples=8, deadline=None)
 @given(chunkings)
 def test_maps_in_any_chunking(chunks: dict[str, int]) -> None:
-    names, by = ["rmse", "crps_fair", "correlation"], ["season", "lat", "lon"]
-    whole = verify(FORECAST, TRUTH, names, by=by)
-    lazy = verify(FORECAST.chunk(chunks), TRUTH, names, by=by)
-    assert_same(lazy.compute(scheduler="sync"), whole)
+    lazy = maps(FORECAST.chunk(chunks))
+    assert_same(lazy.compute(scheduler="sync"), maps_of_the_whole())
 
 
 @settings(max_examples=6, deadline=None)
@@ -97,8 +109,8 @@ def test_states_add_in_any_order(order: list[int], cut: int) -> None:
         for part in parts
         if part
     ]
-    assert_same(finish(reduce(add, states)), EXPECTED)
-    assert_same(finish(reduce(lambda a, b: b + a, states)), EXPECTED)
+    assert_same(finish(reduce(add, states)), expected())
+    assert_same(finish(reduce(lambda a, b: b + a, states)), expected())
 
 
 STATISTICS = [

@@ -84,10 +84,11 @@ class State:
             join="outer",
             fill_value=0,
         )
-        total = mine.copy()
+        sums: dict[str, xr.Variable] = {}
         for area, statistics in statistics_by_area(self.scores).items():
             for s in statistics:
-                total.update(_sum(s, area, mine, theirs))
+                sums |= _sum(s, area, mine, theirs)
+        total = mine.assign(sums)
         if "valid_time" in self.parts and "valid_time" in other.parts:
             valid = self.parts["valid_time"].combine_first(other.parts["valid_time"])
             total = total.assign_coords(valid_time=valid)
@@ -157,10 +158,10 @@ def statistics_by_area(scores: Sequence[Score]) -> dict[str, tuple[Statistic, ..
 def _sum(s: Statistic, area: str, mine: xr.Dataset, theirs: xr.Dataset) -> dict[str, xr.Variable]:
     """Return the parts of a statistic of both."""
     names = {part: part_name(area, s.name, part) for part in s.parts}
-    dims = {part: mine[name].dims for part, name in names.items()}
+    dims = {part: mine.variables[name].dims for part, name in names.items()}
     both = {
         part: xr.Variable.concat(
-            [mine[name].variable, theirs[name].variable.transpose(*dims[part])], "state"
+            [mine.variables[name], theirs.variables[name].transpose(*dims[part])], "state"
         ).data
         for part, name in names.items()
     }
