@@ -13,7 +13,12 @@ import pytest
 
 # A machine under load takes longer than any deadline; new examples are looked for by
 # `pytest --hypothesis-profile default`.
-hypothesis.settings.register_profile("same", derandomize=True, deadline=None)
+hypothesis.settings.register_profile(
+    "same",
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
 hypothesis.settings.load_profile("same")
 
 # scoringrules compiles kernels for seconds wherever it finds numba; its plain ones tell the same.
