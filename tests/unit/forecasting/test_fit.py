@@ -118,7 +118,7 @@ def test_the_normalizer_is_fitted_to_the_training_period(field, fitted):
 def test_training_makes_it_better(field):
     recipe = Recipe(
         options=TrainOptions(
-            epochs=12, batch_size=8, progress=False, schedule=Schedule(lr=3e-3), accelerator="cpu"
+            epochs=8, batch_size=8, progress=False, schedule=Schedule(lr=3e-3), accelerator="cpu"
         )
     )
     shape = config(field, dropout=Dropout(attention=0.0, projection=0.0, ffn=0.0))

@@ -151,8 +151,16 @@ def test_a_member_is_the_same_whatever_their_number():
     np.testing.assert_array_equal(few[0], many[0][:5])
     np.testing.assert_array_equal(few[1], many[1][:5])
     assert len(np.unique(many[1][:, 0])) == BLOCK + 7
-    assert not np.array_equal(few[1], law.draw(5, seed=4, key=9)[1])
-    assert not np.array_equal(few[1], law.draw(5, seed=3, key=8)[1])
+
+
+def test_members_depend_on_seed_and_start():
+    law = mixture([0.0], [INF])
+    first, other_seed, other_start = (
+        law.draw(5, seed=seed, key=key)[1] for seed, key in ((3, 9), (4, 9), (3, 8))
+    )
+    assert not np.array_equal(first, other_seed)
+    assert not np.array_equal(first, other_start)
+    np.testing.assert_array_equal(first, law.draw(5, seed=3, key=9)[1])
 
 
 def test_sums_of_predictions():
