@@ -1,8 +1,10 @@
-"""What the server of the kernels imports: all that pages import sooner or later.
+"""What the server of the kernels imports: all that pages, and the gallery, import sooner or later.
 
 None of it starts threads or draws numbers when imported. The units are read from their definitions
 here, too, which takes a second.
 """
+
+import gc
 
 import cf_xarray  # noqa: F401
 import dask.array  # noqa: F401
@@ -23,3 +25,5 @@ import xearth.verification  # noqa: F401
 from xearth.units import registry
 
 registry()
+gc.collect()
+gc.freeze()  # forks need not look at what they share
