@@ -105,13 +105,10 @@ gc.set_threshold(200_000, 20, 50)
 
 
 def setup(app: Any) -> None:
-    """Have the collector pass over what was imported, and what was made before pages are read."""
+    """Have the collector pass over what was imported and made before pages are read."""
 
     def keep(*_: Any) -> None:
-        import held_libraries  # noqa: F401  # freezes itself; the gallery imports them anyway
-
         gc.collect()
         gc.freeze()
 
-    app.connect("builder-inited", keep, priority=100)  # before the gallery is run
     app.connect("env-before-read-docs", keep)

@@ -1,4 +1,4 @@
-"""What the server of the kernels imports: all that pages, and the gallery, import sooner or later.
+"""What the server of the kernels imports: all that pages import sooner or later.
 
 None of it starts threads or draws numbers when imported. The units are read from their definitions
 here, too, which takes a second.
