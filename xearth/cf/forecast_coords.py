@@ -236,10 +236,8 @@ def _computed(init: xr.DataArray, lead: xr.DataArray) -> xr.DataArray:
     counts, unit = lead_counts(lead)
     found: Any = shift(style, values, counts, Step(1, unit))
     dims = (str(init.name), str(lead.name))
-    full = xr.DataArray(found, dims=dims, name="valid_time", attrs=dict(VALID_ATTRS))
-    full = full.assign_coords(
-        {d: c.variable for d, c in zip(dims, (init, lead), strict=True) if c.ndim}
-    )
+    coords = {d: c.variable for d, c in zip(dims, (init, lead), strict=True) if c.ndim}
+    full = xr.DataArray(found, coords, dims, "valid_time", dict(VALID_ATTRS))
     for dim, coord in zip(dims, (init, lead), strict=True):
         if coord.ndim == 0:
             full = full.isel({dim: 0}, drop=True)
