@@ -386,7 +386,13 @@ def test_the_frame_is_a_corner_without_a_place_on_earth(radar):
     "config",
     [
         PersistenceConfig(input_shape=(3, *FRAME, 1), target_shape=(2, *FRAME, 1)),
-        SimVPConfig(input_shape=(3, *FRAME, 1), target_shape=(2, *FRAME, 1)),
+        SimVPConfig(
+            input_shape=(3, *FRAME, 1),
+            target_shape=(2, *FRAME, 1),
+            width=8,
+            translator_width=16,
+            blocks=2,
+        ),
         EarthformerConfig.for_shape("icar_enso", (3, *FRAME, 1), (2, *FRAME, 1), base_units=16),
     ],
     ids=lambda config: type(config).__name__,
