@@ -81,11 +81,17 @@ def _log_quantile(log_p: Tensor) -> Tensor:
     tail = -torch.sqrt((-2 * log_p - (-4 * torch.pi * log_p.clamp(max=-1)).log()).clamp(min=0))
     x = torch.where(log_p < -20, tail, torch.special.ndtri(log_p.exp()))
     x = x.clamp(-1e150, 38.0)
+    # Each x stops by itself, so that it is the same whatever is computed beside it.
+    moving = torch.ones_like(x, dtype=torch.bool)
     for _ in range(8):
         value = torch.special.log_ndtr(x)
         slope = torch.exp(-0.5 * x.square() - 0.9189385332046727 - value)
         step = (value - log_p) / slope
-        x = x - torch.where(step.isfinite(), step, 0.0).clamp(-2.0, 2.0)
+        step = torch.where(moving & step.isfinite(), step, 0.0).clamp(-2.0, 2.0)
+        x = x - step
+        moving = step.abs() > 1e-12 * x.abs().clamp(min=1.0)
+        if not moving.any():
+            break
     return x
 
 
