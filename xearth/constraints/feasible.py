@@ -36,7 +36,7 @@ from .program import merged, possible
 if TYPE_CHECKING:
     from ..models.conditions.protocol import Condition
 
-__all__ = ["conflicts", "require_feasible"]
+__all__ = ["conflicts", "feasible_conditions", "require_feasible"]
 
 
 def require_feasible(constraints: Constraint | Sequence[Constraint], template: Forecast) -> None:
@@ -67,13 +67,26 @@ def require_feasible(constraints: Constraint | Sequence[Constraint], template: F
     ...
     xearth.errors.ConstraintError: no forecast can hold all of: (1) the area mean over the whole ...
     """
-    found = conflicts(constraints, template)
+    feasible_conditions(constraints, template)
+
+
+def feasible_conditions(
+    constraints: Constraint | Sequence[Constraint], template: Forecast
+) -> list[Condition]:
+    """Return the conditions on the tensors of a forecast, one for each constraint.
+
+    Parameters and errors are those of :func:`require_feasible`.
+    """
+    flat = flattened(constraints)
+    conditions = [c.on(template) for c in flat]
+    found = _conflicts(flat, conditions, Geometry(template).shape)
     if found:
         listed = "; ".join(f"({k}) {c}" for k, c in enumerate(found, start=1))
         alone = "the bounds cannot be reached" if len(found) == 1 else "any one of them could go"
         raise ConstraintError(
             f"no forecast can hold all of: {listed}. Widen a bound or leave one out; {alone}."
         )
+    return conditions
 
 
 def conflicts(
@@ -98,12 +111,19 @@ def conflicts(
     >>> [str(c)[-11:] for c in xearth.conflicts(asked, rain)]
     ['is 1 mm h-1', 'is 2 mm h-1']
     """
-    shape = Geometry(template).shape
-    conditions = [(c, c.on(template)) for c in flattened(constraints)]
-    for (one, a), (other, b) in itertools.combinations(conditions, 2):
+    flat = flattened(constraints)
+    return _conflicts(flat, [c.on(template) for c in flat], Geometry(template).shape)
+
+
+def _conflicts(
+    constraints: Sequence[Constraint], conditions: Sequence[Condition], shape: tuple[int, ...]
+) -> tuple[Constraint, ...]:
+    """Return the fewest constraints that cannot hold together on fields of a shape."""
+    compiled = list(zip(constraints, conditions, strict=True))
+    for (one, a), (other, b) in itertools.combinations(compiled, 2):
         if _apart(a, b):
             return one, other
-    judged = [(c, claim_of(condition, shape)) for c, condition in conditions]
+    judged = [(c, claim_of(condition, shape)) for c, condition in compiled]
     claims = [claim for _, claim in judged if claim is not None]
     if not claims:
         return ()

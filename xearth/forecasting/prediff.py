@@ -29,7 +29,7 @@ import xarray as xr
 from ..constraints.audit import flattened
 from ..constraints.cells import NonNegative
 from ..constraints.compiled import all_of
-from ..constraints.feasible import require_feasible
+from ..constraints.feasible import feasible_conditions
 from ..errors import ConfigError, ConstraintError
 from ..units import affine, compatible
 from .kept import arguments_of, facts_of
@@ -342,8 +342,7 @@ class PreDiffForecaster:
                 frames, positions=frames.positions[i : i + 1], steps=frames.steps[i : i + 1]
             )
             template = self._label(empty[None], one, None)
-            require_feasible(every, template)
-            each = [c.on(template) for c in every]
+            each = feasible_conditions(every, template)
             loose = [one.name for one in each if not one.exact]
             if impose == "exact" and loose:
                 raise ConstraintError(

@@ -21,7 +21,7 @@ from ..cf.attrs import append_history
 from ..cf.discover import discover
 from ..constraints.audit import audit_attrs, flattened
 from ..constraints.constraint import Constraint
-from ..constraints.feasible import require_feasible
+from ..constraints.feasible import feasible_conditions
 from ..errors import ConstraintError
 
 if TYPE_CHECKING:
@@ -130,24 +130,26 @@ class Steering:
         LeadError, RegionError
             The forecast lacks the leads or the place.
         """
-        found = []
-        for one in starts(template):
-            require_feasible(self.constraints, one)
-            found.append(self.conditions(one))
+        found = [
+            self._imposable(feasible_conditions(self.constraints, one)) for one in starts(template)
+        ]
         audit_attrs(template, self.constraints)  # what cannot be audited is not imposed either
         return found
 
     def conditions(self, one: Forecast) -> list[Condition]:
         """Return the conditions on the tensors of one start's forecast."""
-        found = [constraint.on(one) for constraint in self.constraints]
-        for constraint, condition in zip(self.constraints, found, strict=True):
+        return self._imposable([constraint.on(one) for constraint in self.constraints])
+
+    def _imposable(self, conditions: list[Condition]) -> list[Condition]:
+        """Return the conditions, which this way can impose."""
+        for constraint, condition in zip(self.constraints, conditions, strict=True):
             if self.way == PROJECTED and not condition.exact:
                 raise ConstraintError(
                     f"{constraint}: has no nearest forecast to project on (an observation with "
                     "error, or a number without a formula for it). Ask impose='conditional' of a "
                     "model with a Gaussian head, or impose='guided' of a diffusion model."
                 )
-        return found
+        return conditions
 
 
 def linear(constraints: Sequence[Constraint], conditions: Sequence[Condition]) -> list[Linear]:
