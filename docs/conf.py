@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import os
-import sys
 import warnings
-from pathlib import Path
-from typing import Any
 
 import xearth
-
-sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 # The kernels that run the pages choose the backend that puts figures into them.
 os.environ.pop("MPLBACKEND", None)
@@ -29,8 +23,6 @@ extensions = [
     "numpydoc",
     "myst_nb",
     "sphinx_gallery.gen_gallery",
-    "compiled_templates",
-    "forked_kernels",
 ]
 templates_path = ["_templates"]
 exclude_patterns = [
@@ -98,17 +90,3 @@ html_theme_options = {
 
 # Third-party notices of this kind say nothing about the page being built.
 warnings.filterwarnings("ignore", category=DeprecationWarning)
-
-# Of the millions of objects of a build nearly all stay until its end. By default the collector
-# looks at them so often that it takes a tenth of the time.
-gc.set_threshold(200_000, 20, 50)
-
-
-def setup(app: Any) -> None:
-    """Have the collector pass over what was imported and made before pages are read."""
-
-    def keep(*_: Any) -> None:
-        gc.collect()
-        gc.freeze()
-
-    app.connect("env-before-read-docs", keep)

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
+import subprocess
 import sys
+import textwrap
 
 import numpy as np
 import pytest
@@ -142,30 +143,26 @@ def test_resume_after_a_failure_is_exact(tmp_path, stop_after):
     assert straight.history == resumed.history
 
 
-class Dying(ToyExamples):
-    """Takes the process along in the middle of an epoch, without a word."""
-
-    left = 8
-
-    def batch(self, indices):
-        self.left -= 1
-        if self.left < 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().batch(indices)
-
-
-def train_and_die(folder):
-    torch.set_num_threads(1)  # the threads of the process it is a copy of are not there
-    fit(None, Dying(), how=options(), checkpoints=folder)
-
-
 def test_resume_after_a_kill_is_exact(tmp_path):
-    # a fork imports nothing anew; autograd allows it where it has no threads for devices
-    how = "spawn" if torch.accelerator.is_available() else "fork"
-    process = multiprocessing.get_context(how).Process(target=train_and_die, args=(tmp_path,))
-    process.start()
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
+    script = textwrap.dedent(
+        f"""
+        import os, signal, sys
+        sys.path.insert(0, {os.path.dirname(__file__)!r})
+        from test_trainer import ToyExamples, fit, options
+
+        class Dying(ToyExamples):
+            left = 8
+            def batch(self, indices):
+                self.left -= 1
+                if self.left < 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return super().batch(indices)
+
+        fit(None, Dying(), how=options(), checkpoints={str(tmp_path)!r})
+        """
+    )
+    done = subprocess.run([sys.executable, "-c", script], check=False)
+    assert done.returncode == -signal.SIGKILL
     assert [path.name for path in tmp_path.iterdir()] == [LAST]
     resumed = fit(how=options(), checkpoints=tmp_path)
     assert same(fit().state, resumed.state)
