@@ -82,7 +82,7 @@ Limits
 ------
 
 - Four events of three services taught it, all of the middle latitudes.
-- :doc:`nowcast-small </models/nowcast-small>` has the same CRPS, within 1 %, at a tenth of the cost. What
+- :doc:`nowcast-small </models/nowcast-small>` has the same CRPS, within 1 %, at a twentieth of the cost. What
   diffusion adds is how whole fields look, and guidance.
 - Members come in pairs of opposite noise (0 and 1, 2 and 3, ...), which lowers the CRPS of ten by some
   3 %: the estimators of independent members ("fair" scores, flat ranks) do not hold to the letter.
