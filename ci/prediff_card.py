@@ -275,7 +275,7 @@ def goals(all_: Mapping[str, tuple[Event, Sequence[Case], dict[str, Sums]]]) -> 
     header = ("event, left out of training", "starts", "CRPS : STEPS, same starts", "CRPS : STEPS, quoted",
               "the same, equal members", "CRPS : nowcast-small", "largest dB, decibels",
               "largest dB, mm/h", "spread : error, 60 min")  # fmt: skip
-    rows, met = [], []
+    rows, met, power = [], [], []
     for name, (_, some, found) in all_.items():
         sums = found["prediff"]
         mean = float(sums["crps"][0].mean())
@@ -292,16 +292,14 @@ def goals(all_: Mapping[str, tuple[Event, Sequence[Case], dict[str, Sums]]]) -> 
             "" if pooled is None else f"{mean / equal:.3f}",
             f"{mean / found['nowcast']['crps'][0].mean():.3f}",
         ]
-        apart = [farthest(octaves(sums, kind)) for kind in (0, 1)]
-        rows.append([name, str(len(some)), *against, *apart, f"{spread_over_skill(sums)[-1]:.2f}"])
-    each = {
-        method: np.array(
-            [[octaves(found[method], k) for k in (0, 1)] for *_, found in all_.values()]
-        )
-        for method in ("prediff", "extrapolation")
-    }
-    power, moved = each["prediff"].mean(0), np.nanmax(np.abs(each["extrapolation"][:, 0]))
-    rows.append(["mean of the events", *[""] * 5, *map(farthest, power), ""])
+        power.append([octaves(sums, kind) for kind in (0, 1)])
+        last = f"{spread_over_skill(sums)[-1]:.2f}"
+        rows.append([name, str(len(some)), *against, *map(farthest, power[-1]), last])
+    over = np.mean(power, axis=0)
+    moved = max(
+        np.nanmax(np.abs(octaves(found["extrapolation"], 0))) for *_, found in all_.values()
+    )
+    rows.append(["mean of the events", *[""] * 5, *map(farthest, over), ""])
     text = f"""\
     What was to be reached
     ----------------------
@@ -310,9 +308,9 @@ def goals(all_: Mapping[str, tuple[Event, Sequence[Case], dict[str, Sums]]]) -> 
     observed one at an hour, down to waves of 4 cells. Both as they were met, {MEMBERS} members
     against {STEPS_MEMBERS} (equal members: what the fair score says {MEMBERS} members of STEPS would have), and the octave
     that is farthest off. The CRPS is at most that of STEPS on {sum(m[0] for m in met)} of {len(met)} events, and on
-    {sum(m[1] for m in met)} with equal members. The spectrum of decibels is within 1 dB in {(abs(power[0]) < 1).sum()} of {power[0].size} octaves of
+    {sum(m[1] for m in met)} with equal members. The spectrum of decibels is within 1 dB in {(abs(over[0]) < 1).sum()} of {over[0].size} octaves of
     the mean of the events, not of each event (that of the last frame, carried on, is off by up to {moved:.1f} dB:
-    it changes within an hour); that of mm/h in {(abs(power[1]) < 1).sum()}.
+    it changes within an hour); that of mm/h in {(abs(over[1]) < 1).sum()}.
     """
     return f"{textwrap.dedent(text)}\n{listing(header, rows)}\n"
 

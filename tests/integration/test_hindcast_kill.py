@@ -17,7 +17,7 @@ ROUNDS, KILLS, THREADS = 8, 3, 2
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="writers are forked and killed by SIGKILL")
 def test_a_killed_writer_is_taken_up_again(tmp_path):
     command = [sys.executable, str(SCRIPT), str(tmp_path), str(ROUNDS), str(KILLS), "7"]
-    ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=1800)
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert ran.returncode == 0, ran.stderr
     report = json.loads(ran.stdout.splitlines()[-1])
     assert report["exit"] == 0

@@ -35,9 +35,9 @@ import json, sys, xearth
 heavy = [name for name in {HEAVY!r} if name in sys.modules]
 import xarray
 accessor = hasattr(xarray.DataArray, "earthformer")
-namespace = {{}}
-exec("from xearth import *", namespace)
-star = sorted(name for name in namespace if not name.startswith("__"))
+before = {{"before", *dir()}}
+from xearth import *
+star = sorted(set(dir()) - before)
 print(json.dumps({{"heavy": heavy, "accessor": accessor, "star": star}}))
 """
     return json.loads(in_subprocess(code))
